@@ -1,0 +1,1 @@
+"""What every Weft service shares: settings, logging, Kubernetes client and informers, Redis cache, servers, tasks."""

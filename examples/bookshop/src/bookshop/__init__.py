@@ -1,0 +1,1 @@
+"""Demonstration application of the Weft service mesh."""

@@ -1,0 +1,1 @@
+"""Discovery and policy of the Weft service mesh."""

@@ -1,0 +1,1 @@
+"""Admission webhooks of the Weft service mesh."""

@@ -1,0 +1,1 @@
+"""Golden metrics and edges of the Weft service mesh."""

@@ -1,0 +1,1 @@
+"""Data-plane proxy of the Weft service mesh: Python decides, the engine moves bytes."""
