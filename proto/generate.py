@@ -21,7 +21,7 @@ class GenerateProtos(BuildHookInterface[Any]):
 
 
 def generate(src: Path) -> None:
-    """Generate modules for every .proto below src. Raises RuntimeError with protoc's exit code when one does not compile."""
+    """Generate modules for every .proto below src. Raises RuntimeError when one does not compile."""
     from grpc_tools import protoc
 
     scripts = Path(sys.executable).parent

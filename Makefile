@@ -1,0 +1,52 @@
+# Everything a person or CI does here. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+UV ?= uv
+VENV := .venv
+PY := $(VENV)/bin/python
+# One copy of each file instead of hard links: the cache and the tree may be on different file systems.
+export UV_LINK_MODE := copy
+SOURCES := common/src cli/src local/src services/identity/src services/destination/src services/injector/src \
+	services/proxy/src services/metrics-api/src services/web/src examples/bookshop/src
+
+.PHONY: help setup system format check test test-unit test-rust test-e2e demo bench clean
+
+help: ## list what can be made
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: system ## install everything needed into .venv (idempotent)
+	@scripts/setup
+
+system:
+	@scripts/system-packages
+
+format: ## rewrite the code in the one style
+	$(VENV)/bin/ruff check --fix --quiet .
+	$(VENV)/bin/ruff format --quiet .
+	cargo fmt --manifest-path services/proxy/engine/Cargo.toml --all
+
+check: setup ## format, lint, types, import contract, unit tests: under a minute once set up
+	$(VENV)/bin/ruff format --check --quiet .
+	$(VENV)/bin/ruff check --quiet .
+	cargo fmt --manifest-path services/proxy/engine/Cargo.toml --all -- --check
+	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/mypy $(SOURCES)
+	$(PY) -m pytest -q -m "not root and not e2e" $(PYTEST_ARGS)
+
+test-rust: setup ## the engine's own tests and lints
+	cargo clippy --manifest-path services/proxy/engine/Cargo.toml --all-targets --quiet -- -D warnings
+	cargo test --manifest-path services/proxy/engine/Cargo.toml --quiet
+
+test: check test-rust ## every test there is, end to end included
+	$(PY) -m pytest -m "root or e2e" $(PYTEST_ARGS)
+
+demo: setup ## bring up the mesh with the bookshop, show it, take it down on Ctrl-C
+	@scripts/demo
+
+bench: setup ## measure, and write build/bench/*.json and the tables of docs/performance.md
+	$(PY) -m bench $(BENCH_ARGS)
+
+clean: ## remove what make made
+	rm -rf $(VENV) build dist services/proxy/engine/target .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name '*_pb2*.py*' -not -path './.venv/*' -delete
