@@ -1,0 +1,1 @@
+"""Answers of metrics-api, fetched over gRPC."""

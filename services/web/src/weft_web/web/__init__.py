@@ -1,0 +1,1 @@
+"""Pages over the latest snapshot. The only package that knows the web framework."""
