@@ -13,9 +13,9 @@ from weft_web.core.format import ABSENT, byte_rate, milliseconds, percent, rate
 from weft_web.core.layout import Place, place_nodes
 from weft_web.core.model import Health, Link, Overview, Workload
 
-NODE_WIDTH: Final = 196
+NODE_WIDTH: Final = 226
 NODE_HEIGHT: Final = 96
-COLUMN_GAP: Final = 92
+COLUMN_GAP: Final = 84
 ROW_GAP: Final = 26
 MARGIN: Final = 14
 
