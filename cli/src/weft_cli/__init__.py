@@ -1,1 +1,1 @@
-"""The weft command."""
+"""`weft`: the user's door to the mesh."""
