@@ -1,7 +1,7 @@
 """A command group whose commands are imported when they are run, so that `weft --help` stays fast.
 
-Owns the mapping from a command's name to the module that implements it. The group's help shows one line per command from
-this mapping; `resolve_command` swaps that placeholder for the real command, both when running and when completing.
+Owns the mapping from a command's name to the module that implements it. The group's help shows one line per command
+from this mapping; `resolve_command` swaps that placeholder for the real command, both when running and when completing.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Golden metrics and edges of the Weft service mesh."""
+"""metrics-api: golden metrics and edges of the mesh, from the proxies' own counters."""

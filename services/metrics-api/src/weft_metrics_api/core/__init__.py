@@ -1,0 +1,1 @@
+"""Counters to rows. No I/O, no clock, no client library."""

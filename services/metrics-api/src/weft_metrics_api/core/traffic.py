@@ -1,0 +1,141 @@
+"""Adds up series into what a row shows: requests, latencies, connections, bytes.
+
+One pass over the window feeds any number of accumulators. Left out everywhere: requests to a proxy's own admin port and
+answers of probe routes, which are the mesh and the kubelet looking at a workload and not its traffic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from weft_metrics_api.core.pods import DEFAULT_ADMIN_PORT, Pod
+from weft_metrics_api.core.quantiles import quantile
+from weft_metrics_api.core.series import Direction, Family, Peer, Series
+from weft_metrics_api.core.window import Span, Track, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """Requests of a span. success_rate: 0 to 1; rps: over the covered time; latencies: ms, None without samples."""
+
+    success_count: int
+    failure_count: int
+    success_rate: float
+    rps: float
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tcp:
+    """Connections open now; bytes per second over the covered time, as the proxy reads from and writes to the peer."""
+
+    open_connections: int
+    read_bytes_per_s: float
+    write_bytes_per_s: float
+
+
+@dataclass(slots=True)
+class Traffic:
+    """An accumulator."""
+
+    success: float = 0.0
+    failure: float = 0.0
+    open_connections: float = 0.0
+    read_bytes: float = 0.0
+    write_bytes: float = 0.0
+    latency: dict[float, float] = field(default_factory=dict)
+
+    def add(self, family: Family, series: Series, amount: float) -> None:
+        """amount: an increase, or the value of a gauge."""
+        if family is Family.RESPONSES:
+            if series.success:
+                self.success += amount
+            else:
+                self.failure += amount
+        elif family is Family.LATENCY_BUCKET:
+            self.latency[series.le] = self.latency.get(series.le, 0.0) + amount
+        elif family is Family.OPEN_CONNECTIONS:
+            self.open_connections += amount
+        elif family is Family.READ_BYTES:
+            self.read_bytes += amount
+        elif family is Family.WRITE_BYTES:
+            self.write_bytes += amount
+
+    def http(self, covered_s: float) -> Http | None:
+        """None without a request, or before any time is covered."""
+        total = self.success + self.failure
+        if total <= 0 or covered_s <= 0:
+            return None
+        return Http(
+            success_count=round(self.success),
+            failure_count=round(self.failure),
+            success_rate=self.success / total,
+            rps=total / covered_s,
+            p50_ms=quantile(0.5, self.latency),
+            p95_ms=quantile(0.95, self.latency),
+            p99_ms=quantile(0.99, self.latency),
+        )
+
+    def tcp(self, covered_s: float) -> Tcp | None:
+        """None when nothing was open and nothing was carried."""
+        if not (self.open_connections or self.read_bytes or self.write_bytes):
+            return None
+        rate = 1 / covered_s if covered_s > 0 else 0.0
+        return Tcp(round(self.open_connections), self.read_bytes * rate, self.write_bytes * rate)
+
+
+class Observation(NamedTuple):
+    """One series within a span. pod: whose proxy reported it. amount: increase, or current value of a gauge.
+
+    lasting: for a gauge, its lower value of the last two scrapes, so that a connection caught in passing can be told
+    from one that stays.
+    """
+
+    pod: Pod
+    series: Series
+    amount: float
+    lasting: float
+
+
+def observations(
+    window: Window, span: Span, direction: Direction, pods_by_ip: Mapping[str, Pod]
+) -> Iterator[Observation]:
+    """Everything of one direction that a workload's statistics may count, zero amounts left out.
+
+    Transport series are those of the side that faces the peer: accepted connections inbound, dialled ones outbound.
+    """
+    facing = Peer.SRC if direction is Direction.INBOUND else Peer.DST
+    for history in window.histories:
+        live = window.is_live(history)
+        for track in history.tracks:
+            series = track.series
+            if series.direction is not direction or series.is_probe:
+                continue
+            if series.peer is not facing and series.peer is not Peer.NONE:
+                continue
+            if series.target_port and series.target_port == admin_port_of(series, history.pod, pods_by_ip):
+                continue
+            observation = _observation(history.pod, track, span, live)
+            if observation.amount > 0:
+                yield observation
+
+
+def _observation(pod: Pod, track: Track, span: Span, live: bool) -> Observation:
+    if track.series.family.is_counter:
+        return Observation(pod, track.series, track.increase(span), 0.0)
+    if not live:
+        return Observation(pod, track.series, 0.0, 0.0)
+    return Observation(pod, track.series, track.value, min(track.value, track.previous))
+
+
+def admin_port_of(series: Series, reporter: Pod, pods_by_ip: Mapping[str, Pod]) -> int:
+    """The admin port of the proxy a series' target address belongs to."""
+    target = reporter if series.direction is Direction.INBOUND else pods_by_ip.get(series.target_ip)
+    if target is None:
+        return DEFAULT_ADMIN_PORT
+    # An unmeshed pod has no admin port; whatever it serves there is its own.
+    return target.admin_port if target.admin_port is not None else 0

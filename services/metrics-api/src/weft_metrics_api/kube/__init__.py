@@ -1,0 +1,1 @@
+"""Follows pods and their owners in the API server."""

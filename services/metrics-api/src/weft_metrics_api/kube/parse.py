@@ -1,0 +1,74 @@
+"""Raw API objects to the values the core knows. `Any` ends here."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from weft_metrics_api.core.pods import OwnerRef, Phase, Pod, PodKey
+
+PROXY_CONTAINER: Final = "linkerd-proxy"
+ADMIN_PORT_NAME: Final = "linkerd-admin"
+CONTROL_PLANE_LABEL: Final = "linkerd.io/control-plane-ns"
+IDENTITY_VARIABLE: Final = "LINKERD2_PROXY_IDENTITY_LOCAL_NAME"
+
+
+def pod_from(raw: dict[str, Any], control_plane_namespace: str) -> Pod:
+    """A pod. Raises KeyError when it has no name."""
+    metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    key = PodKey(metadata.get("namespace", ""), metadata["name"])
+    proxy = _proxy(spec)
+    is_meshed = (metadata.get("labels") or {}).get(CONTROL_PLANE_LABEL) == control_plane_namespace
+    return Pod(
+        key=key,
+        uid=metadata.get("uid", ""),
+        ip="" if spec.get("hostNetwork") else status.get("podIP", ""),
+        phase=_phase(metadata, status),
+        owner=owner_from(raw),
+        admin_port=_admin_port(proxy) if proxy else None,
+        identity=_identity(proxy, key.namespace, spec) if proxy and is_meshed else "",
+        is_meshed=is_meshed,
+    )
+
+
+def owner_from(raw: dict[str, Any]) -> OwnerRef | None:
+    """The controller of an object, None when it has none."""
+    for reference in raw["metadata"].get("ownerReferences") or []:
+        if reference.get("controller"):
+            return OwnerRef(reference["kind"].lower(), reference["name"])
+    return None
+
+
+def _proxy(spec: dict[str, Any]) -> dict[str, Any] | None:
+    # A native sidecar is an init container that keeps running.
+    for section in ("containers", "initContainers"):
+        for container in spec.get(section) or []:
+            if container.get("name") == PROXY_CONTAINER:
+                found: dict[str, Any] = container
+                return found
+    return None
+
+
+def _admin_port(proxy: dict[str, Any]) -> int | None:
+    for port in proxy.get("ports") or []:
+        if port.get("name") == ADMIN_PORT_NAME:
+            return int(port["containerPort"])
+    return None
+
+
+def _identity(proxy: dict[str, Any], namespace: str, spec: dict[str, Any]) -> str:
+    """The proxy's local name with the two references that its template may hold filled in."""
+    account = spec.get("serviceAccountName") or "default"
+    for variable in proxy.get("env") or []:
+        if variable.get("name") == IDENTITY_VARIABLE:
+            template = str(variable.get("value") or "")
+            return template.replace("$(_pod_sa)", account).replace("$(_pod_ns)", namespace)
+    return ""
+
+
+def _phase(metadata: dict[str, Any], status: dict[str, Any]) -> Phase:
+    phase = status.get("phase", "Pending")
+    if phase == "Failed":
+        return Phase.FAILED
+    if phase in ("Pending", "Running") and not metadata.get("deletionTimestamp"):
+        return Phase.ACTIVE
+    return Phase.OTHER

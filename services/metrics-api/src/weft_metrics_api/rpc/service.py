@@ -1,0 +1,159 @@
+"""weft.metrics.v1.Metrics over the core's answers: messages in, messages out, errors to statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import grpc
+from weft_proto.weft import metrics_pb2 as pb
+from weft_proto.weft import metrics_pb2_grpc
+
+from weft_metrics_api.core.checks import Check, Status
+from weft_metrics_api.core.edges import Edge, edges
+from weft_metrics_api.core.pods import Directory
+from weft_metrics_api.core.resources import ResourceId
+from weft_metrics_api.core.stat import BadQuery, Selector, StatQuery, StatRow, stat_rows
+from weft_metrics_api.core.traffic import Http, Tcp
+from weft_metrics_api.core.window import Window
+
+Context = grpc.aio.ServicerContext
+
+DEFAULT_WINDOW_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsService(metrics_pb2_grpc.MetricsServicer):
+    """missing: what has not been listed yet. self_check: the service's own state. Both are asked per call."""
+
+    directory: Directory
+    window: Window
+    resolution_s: float
+    missing: Callable[[], Sequence[str]]
+    self_check: Callable[[], Sequence[Check]]
+
+    async def StatSummary(  # noqa: N802 - the name is the contract's
+        self,
+        request: pb.StatSummaryRequest,
+        context: Context[pb.StatSummaryRequest, pb.StatSummaryResponse],
+    ) -> pb.StatSummaryResponse:
+        """Rows, sorted. INVALID_ARGUMENT for a question that has no answer, UNAVAILABLE before the first list."""
+        await self._refuse_unready(context)
+        try:
+            query = StatQuery(
+                selector=_selector(request.selector),
+                window_s=self._window_s(request.window_s),
+                to=_selector(request.to) if request.HasField("to") else None,
+                from_=_selector(getattr(request, "from")) if request.HasField("from") else None,
+            )
+            rows, covered_s = stat_rows(self.directory, self.window, query)
+        except BadQuery as error:
+            await _refuse(context, error)
+        return pb.StatSummaryResponse(rows=[_row(row) for row in rows], covered_s=covered_s)
+
+    async def Edges(  # noqa: N802
+        self, request: pb.EdgesRequest, context: Context[pb.EdgesRequest, pb.EdgesResponse]
+    ) -> pb.EdgesResponse:
+        """Edges, sorted. Statuses as StatSummary."""
+        await self._refuse_unready(context)
+        try:
+            found = edges(self.directory, self.window, _selector(request.selector), self._window_s(request.window_s))
+        except BadQuery as error:
+            await _refuse(context, error)
+        return pb.EdgesResponse(edges=[_edge(edge) for edge in found])
+
+    async def SelfCheck(  # noqa: N802
+        self, request: pb.SelfCheckRequest, context: Context[pb.SelfCheckRequest, pb.SelfCheckResponse]
+    ) -> pb.SelfCheckResponse:
+        """The state of each subsystem."""
+        return pb.SelfCheckResponse(results=[_check(check) for check in self.self_check()])
+
+    def _window_s(self, asked_s: float) -> float:
+        window_s = asked_s or DEFAULT_WINDOW_S
+        if window_s < self.resolution_s:
+            raise BadQuery(f"window_s: {window_s:g} s is less than the scrape interval of {self.resolution_s:g} s")
+        return window_s
+
+    async def _refuse_unready(self, context: Context[Any, Any]) -> None:
+        if missing := self.missing():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"not ready: {'; '.join(missing)}")
+
+
+async def _refuse(context: Context[Any, Any], error: BadQuery) -> NoReturn:
+    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+
+def _selector(message: pb.Resource) -> Selector:
+    if not message.kind:
+        raise BadQuery("kind is required")
+    return Selector(message.kind, message.namespace, message.name)
+
+
+def _resource(resource: ResourceId) -> pb.Resource:
+    return pb.Resource(namespace=resource.namespace, kind=resource.kind, name=resource.name)
+
+
+def _http(http: Http | None) -> pb.HttpStats | None:
+    if http is None:
+        return None
+    return pb.HttpStats(
+        success_count=http.success_count,
+        failure_count=http.failure_count,
+        success_rate=http.success_rate,
+        rps=http.rps,
+        latency_ms_p50=http.p50_ms,
+        latency_ms_p95=http.p95_ms,
+        latency_ms_p99=http.p99_ms,
+    )
+
+
+def _tcp(tcp: Tcp | None) -> pb.TcpStats | None:
+    if tcp is None:
+        return None
+    return pb.TcpStats(
+        open_connections=tcp.open_connections,
+        read_bytes_per_s=tcp.read_bytes_per_s,
+        write_bytes_per_s=tcp.write_bytes_per_s,
+    )
+
+
+def _row(row: StatRow) -> pb.StatRow:
+    return pb.StatRow(
+        resource=_resource(row.resource),
+        meshed_pods=row.meshed_pods,
+        running_pods=row.running_pods,
+        failed_pods=row.failed_pods,
+        http=_http(row.http),
+        tcp=_tcp(row.tcp),
+    )
+
+
+def _edge(edge: Edge) -> pb.Edge:
+    return pb.Edge(
+        src=_resource(edge.src),
+        dst=_resource(edge.dst),
+        client_id=edge.client_id,
+        server_id=edge.server_id,
+        secured=edge.secured,
+        no_tls_reason=edge.no_tls_reason,
+        open_connections=edge.tcp.open_connections if edge.tcp else 0,
+        http=_http(edge.http),
+        tcp=_tcp(edge.tcp),
+    )
+
+
+_STATUSES: Final = {
+    Status.OK: pb.CheckResult.OK,
+    Status.WARNING: pb.CheckResult.WARNING,
+    Status.FAILED: pb.CheckResult.FAILED,
+}
+
+
+def _check(check: Check) -> pb.CheckResult:
+    return pb.CheckResult(
+        subsystem=check.subsystem,
+        description=check.description,
+        status=_STATUSES[check.status],
+        message=check.message,
+    )

@@ -1,0 +1,1 @@
+"""Fetches the proxies' metrics."""
