@@ -1,0 +1,113 @@
+"""The main job: the bookshop, meshed, seen through kubectl and weft."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from .conftest import Mesh, eventually
+
+pytestmark = pytest.mark.e2e
+
+HTTP_WORKLOADS = {"frontend", "catalog", "reviews-v1", "reviews-v2", "orders"}
+WORKLOADS = HTTP_WORKLOADS | {"store", "traffic"}
+
+
+def test_every_pod_runs_and_every_app_pod_has_two_ready_containers(mesh: Mesh) -> None:
+    lines = mesh.kubectl("get", "pods", "-A", "--no-headers").stdout.splitlines()
+    columns = [line.split() for line in lines]
+    assert {column[3] for column in columns} == {"Running"}, "\n".join(lines)
+    assert {column[2] for column in columns if column[0] == "bookshop"} == {"2/2"}, "\n".join(lines)
+    assert len([column for column in columns if column[0] == "bookshop"]) == 9
+
+
+def test_stat_lists_every_deployment_with_golden_metrics_from_real_traffic(mesh: Mesh) -> None:
+    def rows() -> dict[str, dict[str, Any]]:
+        found = {row["name"]: row for row in mesh.weft_json("stat", "deploy", "-n", "bookshop")}
+        assert set(found) == WORKLOADS
+        for name in HTTP_WORKLOADS:
+            row = found[name]
+            assert row["success_rate"] is not None, row
+            assert row["rps"] > 0, row
+            for percentile in ("latency_ms_p50", "latency_ms_p95", "latency_ms_p99"):
+                assert row[percentile] is not None, row
+        return found
+
+    found = eventually(rows)
+    assert found["frontend"]["meshed"] == "2/2"
+    assert found["frontend"]["success_rate"] == 1.0
+    assert found["catalog"]["rps"] > found["orders"]["rps"]
+
+
+def test_every_meshed_edge_is_secured_and_names_both_identities(mesh: Mesh) -> None:
+    expected = {
+        ("traffic", "frontend"),
+        ("frontend", "catalog"),
+        ("frontend", "reviews-v1"),
+        ("frontend", "reviews-v2"),
+        ("frontend", "orders"),
+        ("orders", "store"),
+    }
+
+    def edges() -> dict[tuple[str, str], dict[str, Any]]:
+        found = {(edge["src"], edge["dst"]): edge for edge in mesh.weft_json("edges", "deploy", "-n", "bookshop")}
+        assert expected <= set(found), sorted(found)
+        return found
+
+    found = eventually(edges)
+    suffix = ".bookshop.serviceaccount.identity.linkerd.cluster.local"
+    for pair in expected:
+        assert found[pair]["secured"] is True, found[pair]
+        assert found[pair]["client_id"].endswith(suffix), found[pair]
+        assert found[pair]["server_id"].endswith(suffix), found[pair]
+    assert found["orders", "store"]["server_id"] == f"store{suffix}"
+
+
+def test_a_client_outside_the_mesh_is_served_and_shown_as_not_secured(mesh: Mesh) -> None:
+    def unsecured() -> None:
+        edges = mesh.weft_json("edges", "deploy", "-n", "bookshop")
+        legacy = [edge for edge in edges if edge["src"] == "legacy-client"]
+        assert legacy, edges
+        assert legacy[0]["dst"] == "frontend"
+        assert legacy[0]["secured"] is False
+
+    eventually(unsecured)
+    logs = eventually(lambda: _logs_with(mesh, "200="))
+    assert "Error" not in logs
+
+
+def _logs_with(mesh: Mesh, text: str) -> str:
+    logs = mesh.kubectl("logs", "-n", "legacy", "deploy/legacy-client").stdout
+    assert text in logs
+    return logs
+
+
+def test_check_finds_a_healthy_mesh(mesh: Mesh) -> None:
+    result = eventually(lambda: mesh.weft("check", "-o", "short"), within_s=30)
+    assert result.returncode == 0
+
+
+def test_a_failing_endpoint_shows_in_the_success_rate(mesh: Mesh) -> None:
+    try:
+        mesh.kubectl("set", "env", "-n", "bookshop", "deploy/reviews-v2", "FAIL_PERCENT=100")
+        mesh.kubectl("rollout", "status", "-n", "bookshop", "deploy/reviews-v2", "--timeout=60s", timeout_s=90)
+
+        def failing() -> None:
+            rows = {row["name"]: row for row in mesh.weft_json("stat", "deploy", "-n", "bookshop", "-t", "15s")}
+            assert rows["reviews-v2"]["success_rate"] < 0.5, rows["reviews-v2"]
+            assert rows["reviews-v1"]["success_rate"] == 1.0, rows["reviews-v1"]
+
+        eventually(failing)
+    finally:
+        mesh.kubectl("set", "env", "-n", "bookshop", "deploy/reviews-v2", "FAIL_PERCENT=0")
+        mesh.kubectl("rollout", "status", "-n", "bookshop", "deploy/reviews-v2", "--timeout=60s", timeout_s=90)
+
+
+def test_interception_is_real_iptables_in_a_namespace_of_the_pod(mesh: Mesh) -> None:
+    pod = mesh.pod("bookshop", "frontend")
+    own = mesh.exec_in("bookshop", pod, "frontend", "readlink", "/proc/self/ns/net").strip()
+    assert own != os.readlink("/proc/self/ns/net")  # noqa: PTH115 - the link's text is the namespace's identity
+    log = mesh.kubectl("logs", "-n", "bookshop", pod, "-c", "linkerd-init").stdout
+    assert "PROXY_INIT_REDIRECT" in log

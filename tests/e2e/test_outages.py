@@ -1,0 +1,97 @@
+"""The control plane is killed, part by part, under load: known peers do not notice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from .conftest import Mesh, eventually
+
+pytestmark = pytest.mark.e2e
+
+# Runs inside the traffic pod, through its proxy: an open-loop load whose every failure is counted.
+LOAD = """
+import collections, http.client, json, sys, threading, time
+deadline = time.monotonic() + float(sys.argv[1])
+results = collections.Counter()
+lock = threading.Lock()
+def visitor():
+    connection = http.client.HTTPConnection("frontend.bookshop", 8080, timeout=10)
+    while time.monotonic() < deadline:
+        try:
+            connection.request("GET", "/books/1")
+            response = connection.getresponse()
+            response.read()
+            outcome = str(response.status)
+        except OSError as error:
+            outcome = type(error).__name__
+            connection.close()
+        with lock:
+            results[outcome] += 1
+        time.sleep(0.05)
+threads = [threading.Thread(target=visitor) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(json.dumps(results))
+"""
+
+VICTIMS = [
+    ("linkerd", "destination", "weft-destination"),
+    ("linkerd", "identity", "weft-identity"),
+    ("linkerd", "proxy-injector", "weft-injector"),
+    ("linkerd-viz", "metrics-api", "weft-metrics-api"),
+    ("linkerd", "redis", "redis-server"),
+]
+
+
+@pytest.mark.parametrize(("namespace", "component", "program"), VICTIMS)
+def test_a_killed_control_plane_part_fails_no_request_between_known_peers(
+    mesh: Mesh, namespace: str, component: str, program: str
+) -> None:
+    import threading
+
+    pod = mesh.pod("bookshop", "traffic")
+    answers: list[str] = []
+    load = threading.Thread(
+        target=lambda: answers.append(mesh.exec_in("bookshop", pod, "traffic", "python", "-c", LOAD, "12"))
+    )
+    load.start()
+    victims = _processes(mesh, namespace, component, program)
+    assert victims, f"no process of {component} found"
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    load.join()
+    results: dict[str, Any] = json.loads(answers[0])
+    assert set(results) == {"200"}, results
+    assert results["200"] > 100
+    eventually(lambda: _is_ready_again(mesh, namespace), within_s=90)
+
+
+def _processes(mesh: Mesh, namespace: str, component: str, program: str) -> list[int]:
+    """Host pids of a component's own container: processes of that program in the pod's network namespace."""
+    items = mesh.kubectl_json("get", "pods", "-n", namespace)["items"]
+    ips = {item["status"]["podIP"] for item in items if component in item["metadata"]["name"]}
+    found = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry.name}/cmdline", "rb") as file:
+                argv = file.read().decode(errors="replace").split("\0")
+            with open(f"/proc/{entry.name}/net/fib_trie") as file:
+                addresses = file.read()
+        except OSError:
+            continue
+        if any(program in arg for arg in argv[:3]) and any(f" {ip}\n" in addresses for ip in ips):
+            found.append(int(entry.name))
+    return found
+
+
+def _is_ready_again(mesh: Mesh, namespace: str) -> None:
+    for item in mesh.kubectl_json("get", "pods", "-n", namespace)["items"]:
+        conditions = {c["type"]: c["status"] for c in item["status"].get("conditions", [])}
+        assert conditions.get("Ready") == "True", item["metadata"]["name"]

@@ -1,0 +1,93 @@
+"""What crosses the wire between two meshed pods."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+import pytest
+
+from .conftest import Mesh
+
+pytestmark = pytest.mark.e2e
+
+ETH_P_ALL = 0x0003
+CANARY = "canary-5f3759df-of-the-payload"
+
+
+class Capture:
+    """Every frame on one interface of the host, from a packet socket, until stopped."""
+
+    def __init__(self, interface: str) -> None:
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        self._socket.bind((interface, 0))
+        self._socket.settimeout(0.2)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._read, name=f"capture {interface}")
+        self.frames: list[bytes] = []
+        self._thread.start()
+
+    def _read(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.frames.append(self._socket.recv(65535))
+            except TimeoutError:
+                continue
+
+    def stop(self) -> bytes:
+        self._stopping.set()
+        self._thread.join()
+        self._socket.close()
+        return b"".join(self.frames)
+
+
+def interface_of(pod_ip: str) -> str:
+    """The host's end of a pod's veth pair: the device of the route to its address."""
+    routes = json.loads(subprocess.run(["ip", "-j", "route", "get", pod_ip], capture_output=True, check=True).stdout)
+    return str(routes[0]["dev"])
+
+
+def test_no_byte_of_the_payload_is_readable_between_meshed_pods(mesh: Mesh) -> None:
+    frontend = mesh.kubectl_json("get", "pods", "-n", "bookshop", "-l", "app=frontend")["items"]
+    captures = [Capture(interface_of(item["status"]["podIP"])) for item in frontend]
+    try:
+        for _ in range(10):
+            reply = _get(mesh, "bookshop", "traffic", "traffic")
+            assert "200" in reply
+        time.sleep(0.5)
+    finally:
+        meshed = b"".join(capture.stop() for capture in captures)
+    assert len(meshed) > 1000, "nothing was captured"
+    assert _tls_records(meshed) > 0
+    for secret in (CANARY.encode(), b"GET /books", b"Mythical", b"user-agent", b"HTTP/1.1"):
+        assert secret not in meshed, secret
+
+
+def test_the_same_capture_reads_a_client_outside_the_mesh(mesh: Mesh) -> None:
+    """Guards the test above: if this cannot see plaintext, that one proves nothing."""
+    legacy = mesh.kubectl_json("get", "pods", "-n", "legacy", "-l", "app=legacy-client")["items"][0]
+    capture = Capture(interface_of(legacy["status"]["podIP"]))
+    try:
+        assert "200" in _get(mesh, "legacy", "legacy-client", "client")
+        time.sleep(0.5)
+    finally:
+        plain = capture.stop()
+    assert CANARY.encode() in plain
+
+
+def _get(mesh: Mesh, namespace: str, app: str, container: str) -> str:
+    script = (
+        "import urllib.request as u; "
+        f"r=u.urlopen(u.Request('http://frontend.bookshop:8080/?{CANARY}', headers={{'x-canary': '{CANARY}'}})); "
+        "print(r.status)"
+    )
+    return mesh.exec_in(namespace, mesh.pod(namespace, app), container, "python", "-c", script)
+
+
+def _tls_records(data: bytes) -> int:
+    """How often a TLS application-data record header occurs: type 23, version 3.3."""
+    return data.count(struct.pack("!BH", 23, 0x0303))
