@@ -1,0 +1,1 @@
+"""What a certificate authority decides: names, requests, issuers and leaves. No I/O, no clock, no cluster."""
