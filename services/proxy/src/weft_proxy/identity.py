@@ -1,0 +1,178 @@
+"""This proxy's certificate: key and CSR once, then Certify for as long as the process lives (wire.md 4.2).
+
+The token file is read for every request, because the kubelet replaces it. A failure keeps the certificate in use and
+never ends the process.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import grpc.aio
+from weft_proto.linkerd import identity_pb2
+from weft_proto.linkerd.identity_pb2_grpc import IdentityStub
+from weft_proto.weft import engine_pb2
+
+from weft_proxy.core.metrics import ControlMetrics, IdentityMetrics
+from weft_proxy.core.settings import BackoffSettings, ControlService, IdentitySettings
+from weft_proxy.core.timing import Backoff, refresh_after_s
+from weft_proxy.logs import Logger
+from weft_proxy.ports import Cryptography, Engine, EngineFault, LeafRejected
+
+CERTIFY_TIMEOUT_S = 30.0
+KEY_FILE = "key.p8"
+CSR_FILE = "csr.der"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAndCsr:
+    """PKCS#8 DER and the CSR DER made with it."""
+
+    key: bytes
+    csr: bytes
+
+
+class CertifyFailed(Exception):
+    """No new certificate. unreachable: the service could not be asked, as while it starts."""
+
+    def __init__(self, reason: str, *, unreachable: bool = False) -> None:
+        super().__init__(reason)
+        self.unreachable = unreachable
+
+
+def load_or_create_key(settings: IdentitySettings, cryptography: Cryptography, log: Logger) -> KeyAndCsr:
+    """The pair in the identity folder, or a new one, stored there when the folder can be written.
+
+    Raises OSError when files exist and cannot be read.
+    """
+    folder = Path(settings.directory)
+    key_file, csr_file = folder / KEY_FILE, folder / CSR_FILE
+    if key_file.exists() and csr_file.exists():
+        return KeyAndCsr(key_file.read_bytes(), csr_file.read_bytes())
+    pair = KeyAndCsr(*cryptography.generate_key_and_csr(settings.local_name))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_private(key_file, pair.key)
+        _write_private(csr_file, pair.csr)
+    except OSError as error:
+        log.warning("The key lives in memory only", folder=settings.directory, why=error.strerror or str(error))
+    return pair
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    partial = path.with_suffix(path.suffix + ".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    partial.replace(path)
+
+
+class Certifier:
+    """Keeps the engine's identity fresh."""
+
+    def __init__(
+        self,
+        settings: IdentitySettings,
+        service: ControlService,
+        channel: grpc.aio.Channel,
+        pair: KeyAndCsr,
+        engine: Engine,
+        cryptography: Cryptography,
+        connect_backoff: BackoffSettings,
+        identity_metrics: IdentityMetrics,
+        control_metrics: ControlMetrics,
+        rng: Random,
+        log: Logger,
+    ) -> None:
+        self._settings = settings
+        self._address = service.address.text
+        self._stub = IdentityStub(channel)
+        self._pair = pair
+        self._engine = engine
+        self._cryptography = cryptography
+        self._metrics = identity_metrics
+        self._control = control_metrics
+        self._log = log
+        # A service that cannot be reached yet is asked again soon, but never less often than a failure is retried.
+        capped = min(connect_backoff.max_ms, settings.min_refresh_ms)
+        connecting = BackoffSettings(min(connect_backoff.min_ms, capped), capped, connect_backoff.jitter_ratio)
+        self._connecting = Backoff(connecting, rng)
+
+    async def run(self, on_certified: Callable[[], None]) -> None:
+        """Never returns. on_certified: after every certificate that the engine took."""
+        while True:
+            wait_s = await self._once(on_certified)
+            await asyncio.sleep(wait_s)
+
+    async def _once(self, on_certified: Callable[[], None]) -> float:
+        settings, metrics = self._settings, self._metrics
+        try:
+            leaf = await self._certify()
+            self._engine.apply(engine_pb2.Command(set_identity=leaf))
+        except (CertifyFailed, EngineFault) as error:
+            metrics.refreshes["error"] += 1
+            unreachable = isinstance(error, CertifyFailed) and error.unreachable
+            wait_s = self._wait_s()
+            if unreachable and (metrics.not_after_s is None or metrics.not_after_s <= time.time()):
+                wait_s = min(wait_s, self._connecting.next_s())
+            self._log.warning("Could not obtain a certificate", why=str(error), wait_s=round(wait_s, 3))
+            return wait_s
+        self._connecting.reset()
+        metrics.refreshes["ok"] += 1
+        metrics.not_after_s, metrics.refreshed_at_s = float(leaf.not_after_s), time.time()
+        wait_s = self._wait_s()
+        self._log.info("Certified identity", id=settings.local_name, refresh_s=round(wait_s))
+        on_certified()
+        return wait_s
+
+    def _wait_s(self) -> float:
+        minimum, maximum = self._settings.min_refresh_ms / 1000, self._settings.max_refresh_ms / 1000
+        return refresh_after_s(time.time(), self._metrics.not_after_s, minimum, maximum)
+
+    async def _certify(self) -> engine_pb2.SetIdentity:
+        """Raises CertifyFailed."""
+        response = await self._call(self._request())
+        not_after_s = response.valid_until.seconds
+        if not response.HasField("valid_until") or not_after_s <= time.time():
+            raise CertifyFailed("the answer is expired or has no expiry")
+        leaf, intermediates = response.leaf_certificate, list(response.intermediate_certificates)
+        anchors, name = self._settings.trust_anchors_pem, self._settings.local_name
+        try:
+            self._cryptography.verify_leaf(leaf, intermediates, anchors, name)
+        except LeafRejected as error:
+            raise CertifyFailed(f"the answer does not verify: {error}") from error
+        return engine_pb2.SetIdentity(
+            leaf_der=leaf,
+            intermediates_der=intermediates,
+            private_key_pkcs8=self._pair.key,
+            not_after_s=not_after_s,
+        )
+
+    def _request(self) -> identity_pb2.CertifyRequest:
+        try:
+            token = Path(self._settings.token_file).read_bytes().strip()
+        except OSError as error:
+            raise CertifyFailed(f"cannot read token {self._settings.token_file}: {error.strerror}") from error
+        if not token:
+            raise CertifyFailed(f"token {self._settings.token_file} is empty")
+        return identity_pb2.CertifyRequest(
+            identity=self._settings.local_name, token=token, certificate_signing_request=self._pair.csr
+        )
+
+    async def _call(self, request: identity_pb2.CertifyRequest) -> identity_pb2.CertifyResponse:
+        self._control.started(self._address)
+        status = grpc.StatusCode.CANCELLED
+        try:
+            response = await self._stub.Certify(request, timeout=CERTIFY_TIMEOUT_S)
+            status = grpc.StatusCode.OK
+        except grpc.aio.AioRpcError as error:
+            status = error.code()
+            unreachable = status is grpc.StatusCode.UNAVAILABLE
+            raise CertifyFailed(f"{status.name}: {error.details()}", unreachable=unreachable) from error
+        finally:
+            self._control.ended(self._address, status.name)
+        return response
