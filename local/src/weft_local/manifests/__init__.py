@@ -1,4 +1,4 @@
-"""Manifests from files: read with the place of every field, checked as a whole, put in an order that applies.
+"""Manifests of users: reading them with the line of every field, and finding all their mistakes before anything starts.
 
-Nothing here talks to a cluster; `problems_from_status` turns a server's refusal into places in files.
+Doors: `documents.load`, `check.find_problems`.
 """
