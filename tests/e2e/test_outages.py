@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,8 +54,6 @@ VICTIMS = [
 def test_a_killed_control_plane_part_fails_no_request_between_known_peers(
     mesh: Mesh, namespace: str, component: str, program: str
 ) -> None:
-    import threading
-
     pod = mesh.pod("bookshop", "traffic")
     answers: list[str] = []
     load = threading.Thread(
@@ -76,18 +76,14 @@ def _processes(mesh: Mesh, namespace: str, component: str, program: str) -> list
     items = mesh.kubectl_json("get", "pods", "-n", namespace)["items"]
     ips = {item["status"]["podIP"] for item in items if component in item["metadata"]["name"]}
     found = []
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            with open(f"/proc/{entry.name}/cmdline", "rb") as file:
-                argv = file.read().decode(errors="replace").split("\0")
-            with open(f"/proc/{entry.name}/net/fib_trie") as file:
-                addresses = file.read()
+            argv = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            addresses = (process / "net/fib_trie").read_text()
         except OSError:
             continue
         if any(program in arg for arg in argv[:3]) and any(f" {ip}\n" in addresses for ip in ips):
-            found.append(int(entry.name))
+            found.append(int(process.name))
     return found
 
 
