@@ -29,4 +29,4 @@ class ResourceId(NamedTuple):
     name: str
 
 
-UNMESHED_CLIENT: Final = ResourceId("", UNMESHED_KIND, "not meshed")
+UNMESHED_CLIENT: Final = ResourceId("", UNMESHED_KIND, "unmeshed")

@@ -1,0 +1,1 @@
+"""What commands decide and print. No I/O, no network, no clock."""

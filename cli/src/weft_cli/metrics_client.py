@@ -1,0 +1,190 @@
+"""Finds metrics-api and asks it, in the CLI's own values.
+
+Without --api-addr the Service's cluster address is tried, then the addresses of its ready pods. Both work where the
+caller can reach the cluster's network, as on the machine of a `weft local` cluster; elsewhere a port-forward does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import grpc
+from weft_common.kube.client import KubeClient, KubeError
+from weft_common.kube.config import KubeConfig
+from weft_common.kube.resource import PODS, SERVICES
+from weft_proto.weft import metrics_pb2 as pb
+from weft_proto.weft import metrics_pb2_grpc
+
+from weft_cli.core.edges_view import EdgeLine
+from weft_cli.core.resources import Target
+from weft_cli.core.stat_view import StatLine
+from weft_cli.errors import BadInput, CliError
+
+T = TypeVar("T")
+
+VIZ_NAMESPACE: Final = "linkerd-viz"
+METRICS_API: Final = "metrics-api"
+METRICS_PORT: Final = 8085
+CONNECT_TIMEOUT_S: Final = 2.0
+CALL_TIMEOUT_S: Final = 15.0
+PORT_FORWARD_HINT: Final = (
+    f"forward it:  kubectl port-forward -n {VIZ_NAMESPACE} svc/{METRICS_API} {METRICS_PORT}  "
+    f"and pass --api-addr localhost:{METRICS_PORT}"
+)
+
+
+class MetricsClient:
+    """weft.metrics.v1 at one address."""
+
+    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
+        self.address = address
+        self._stub: metrics_pb2_grpc.MetricsAsyncStub = metrics_pb2_grpc.MetricsStub(channel)
+
+    async def stat(
+        self,
+        target: Target,
+        namespace: str,
+        window_s: float,
+        to: tuple[Target, str] | None = None,
+        from_: tuple[Target, str] | None = None,
+    ) -> list[StatLine]:
+        """Rows in the API's order. to, from_: a resource and its namespace. Raises CliError."""
+        ends: dict[str, Any] = {}
+        if to is not None:
+            ends["to"] = _resource(*to)
+        if from_ is not None:
+            ends["from"] = _resource(*from_)
+        request = pb.StatSummaryRequest(selector=_resource(target, namespace), window_s=window_s, **ends)
+        answer = await self._call(self._stub.StatSummary(request, timeout=CALL_TIMEOUT_S))
+        return [_stat_line(row) for row in answer.rows]
+
+    async def edges(self, kind: str, namespace: str, window_s: float) -> list[EdgeLine]:
+        """Edges in the API's order. Raises CliError."""
+        request = pb.EdgesRequest(selector=pb.Resource(kind=kind, namespace=namespace), window_s=window_s)
+        answer = await self._call(self._stub.Edges(request, timeout=CALL_TIMEOUT_S))
+        return [_edge_line(edge) for edge in answer.edges]
+
+    async def self_check(self) -> Sequence[pb.CheckResult]:
+        """The service's own opinion of itself. Raises CliError."""
+        answer = await self._call(self._stub.SelfCheck(pb.SelfCheckRequest(), timeout=CALL_TIMEOUT_S))
+        return answer.results
+
+    async def _call(self, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise _cli_error(error, self.address) from error
+
+
+def _cli_error(error: grpc.aio.AioRpcError, address: str) -> CliError:
+    details = error.details() or error.code().name
+    if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+        return BadInput(details)
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return CliError(f"metrics-api at {address} does not answer: {details}", hint="see why:  weft check")
+    return CliError(f"metrics-api at {address} failed: {details} ({error.code().name})")
+
+
+@asynccontextmanager
+async def metrics_client(config: KubeConfig | None, api_addr: str | None) -> AsyncIterator[MetricsClient]:
+    """A client for the block. config may be None only when api_addr is given. Raises CliError."""
+    if api_addr is None:
+        if config is None:
+            raise TypeError("a cluster or an address is needed")
+        async with KubeClient(config) as kube:
+            api_addr = await find_metrics_api(kube)
+    async with grpc.aio.insecure_channel(api_addr, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        yield MetricsClient(api_addr, channel)
+
+
+async def find_metrics_api(kube: KubeClient) -> str:
+    """An address of metrics-api that accepts connections from here. Raises CliError, KubeError."""
+    candidates: list[str] = []
+    try:
+        service = await kube.get(SERVICES.path(VIZ_NAMESPACE, METRICS_API))
+    except KubeError as error:
+        if error.status != 404:
+            raise
+        raise CliError(
+            f"this cluster has no metrics-api: Service {VIZ_NAMESPACE}/{METRICS_API} does not exist",
+            hint="install it with its chart, weft-metrics-api; `weft local up` brings it along",
+        ) from error
+    cluster_ip = service.get("spec", {}).get("clusterIP")
+    if cluster_ip and cluster_ip != "None":
+        candidates.append(cluster_ip)
+    candidates += await _ready_pod_ips(kube, service.get("spec", {}).get("selector") or {})
+    for host in candidates:
+        if await _accepts(host, METRICS_PORT):
+            return _authority(host)
+    if len(candidates) < 2:
+        raise CliError("metrics-api has no ready pod", hint=f"look:  kubectl get pods -n {VIZ_NAMESPACE}")
+    tried = ", ".join(_authority(host) for host in candidates)
+    raise CliError(f"metrics-api cannot be reached from here (tried {tried})", hint=PORT_FORWARD_HINT)
+
+
+async def _ready_pod_ips(kube: KubeClient, selector: dict[str, str]) -> list[str]:
+    labels = ",".join(f"{name}={value}" for name, value in selector.items())
+    pods = await kube.list(PODS.path(VIZ_NAMESPACE), {"labelSelector": labels} if labels else {})
+    return [
+        pod["status"]["podIP"]
+        for pod in pods["items"]
+        if pod.get("status", {}).get("podIP")
+        and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions") or [])
+    ]
+
+
+async def _accepts(host: str, port: int) -> bool:
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+def _authority(host: str) -> str:
+    return f"[{host}]:{METRICS_PORT}" if ":" in host else f"{host}:{METRICS_PORT}"
+
+
+def _resource(target: Target, namespace: str) -> pb.Resource:
+    return pb.Resource(kind=target.kind, name=target.name, namespace="" if target.kind == "namespace" else namespace)
+
+
+def _stat_line(row: pb.StatRow) -> StatLine:
+    http = row.http if row.HasField("http") else None
+    tcp = row.tcp if row.HasField("tcp") else None
+    return StatLine(
+        namespace=row.resource.namespace,
+        kind=row.resource.kind,
+        name=row.resource.name,
+        meshed_pods=row.meshed_pods,
+        running_pods=row.running_pods,
+        success_rate=http.success_rate if http else None,
+        rps=http.rps if http else None,
+        p50_ms=http.latency_ms_p50 if http and http.HasField("latency_ms_p50") else None,
+        p95_ms=http.latency_ms_p95 if http and http.HasField("latency_ms_p95") else None,
+        p99_ms=http.latency_ms_p99 if http and http.HasField("latency_ms_p99") else None,
+        open_connections=tcp.open_connections if tcp else None,
+        read_bytes_per_s=tcp.read_bytes_per_s if tcp else None,
+        write_bytes_per_s=tcp.write_bytes_per_s if tcp else None,
+    )
+
+
+def _edge_line(edge: pb.Edge) -> EdgeLine:
+    return EdgeLine(
+        src=edge.src.name,
+        src_kind=edge.src.kind,
+        src_namespace=edge.src.namespace,
+        dst=edge.dst.name,
+        dst_kind=edge.dst.kind,
+        dst_namespace=edge.dst.namespace,
+        client_id=edge.client_id,
+        server_id=edge.server_id,
+        secured=edge.secured,
+        no_tls_reason=edge.no_tls_reason,
+        open_connections=edge.open_connections,
+    )
