@@ -7,7 +7,7 @@ was received: whoever listens keeps the last known state while the control plane
 import asyncio
 from collections.abc import Callable
 from random import Random
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import grpc.aio
 
@@ -57,7 +57,7 @@ class Follower:
             self._metrics.started(self._address)
             code, detail = grpc.StatusCode.CANCELLED, ""
             try:
-                async for message in reader.messages():
+                while (message := await reader.next()) is not None:
                     backoff.reset()
                     failing = False
                     on_message(message)
@@ -72,10 +72,9 @@ class Follower:
             number: int = code.value[0]
             end = end_of_stream(method, number)
             if end is not End.RETRY:
-                self._log.info(
-                    "Control plane refused", method=method.value, subject=subject, code=code.name, why=detail
-                )
-                return end, f"{method.value} {subject}: {code.name}: {detail}"
+                why = f"{method.value} {subject}: {code.name}: {detail}"
+                self._log.info("The control plane has a final answer", why=why)
+                return end, why
             wait_s = backoff.next_s()
             # The first failure of an outage is news; the rest of it is not.
             say = self._log.debug if failing or code is grpc.StatusCode.OK else self._log.warning
@@ -97,26 +96,33 @@ class _Reader(Generic[M]):
     def __init__(self, call: "grpc.aio.UnaryStreamCall[Any, M]", limits: StreamLimits) -> None:
         self._call = call
         self._limits = limits
+        self._opened_at = asyncio.get_running_loop().time()
+        self._first = True
 
     def close(self) -> None:
         self._call.cancel()
 
-    async def messages(self) -> Any:
-        """Ends at the idle or lifetime limit as at a clean end. Raises TimeoutError when no first message comes."""
-        now = asyncio.get_running_loop().time
-        ends_at = None if self._limits.lifetime_ms is None else now() + self._limits.lifetime_ms / 1000
-        wait_ms = self._limits.initial_ms
-        first = True
-        while True:
-            deadlines = [t for t in (ends_at, None if wait_ms is None else now() + wait_ms / 1000) if t is not None]
-            try:
-                async with asyncio.timeout_at(min(deadlines, default=None)):
-                    message = await self._call.read()
-            except TimeoutError:
-                if first:
-                    raise
-                return
-            if message is grpc.aio.EOF:
-                return
-            first, wait_ms = False, self._limits.idle_ms
-            yield message
+    async def next(self) -> M | None:
+        """None at the end of the stream, of its lifetime, or of the patience with its silence.
+
+        Raises TimeoutError when no first message comes, AioRpcError for an error status.
+        """
+        try:
+            async with asyncio.timeout_at(self._deadline()):
+                message = await self._call.read()
+        except TimeoutError:
+            if self._first:
+                raise
+            return None
+        self._first = False
+        return None if message is grpc.aio.EOF else cast("M", message)
+
+    def _deadline(self) -> float | None:
+        limits, now = self._limits, asyncio.get_running_loop().time()
+        wait_ms = limits.initial_ms if self._first else limits.idle_ms
+        deadlines = []
+        if wait_ms is not None:
+            deadlines.append(now + wait_ms / 1000)
+        if limits.lifetime_ms is not None:
+            deadlines.append(self._opened_at + limits.lifetime_ms / 1000)
+        return min(deadlines, default=None)

@@ -16,7 +16,8 @@ DURATION_FORM = "a duration such as 250ms, 3s, 5m, 1h, or 0"
 _COUNT_FORM = "a whole number"
 
 
-@dataclass(frozen=True, slots=True)
+# Not slotted: Python 3.11 cannot note the type argument on a frozen, slotted generic.
+@dataclass(frozen=True)
 class Variable(Generic[T]):
     """One variable; `name` is without the prefix, and `default` is also what an empty text gives."""
 

@@ -1,0 +1,1 @@
+"""Which firewall commands a pod needs. Runs none of them."""
