@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from weft_metrics_api.core.pods import DEFAULT_ADMIN_PORT, Pod
-from weft_metrics_api.core.quantiles import quantile
+from weft_metrics_api.core.quantiles import latency_quantile
 from weft_metrics_api.core.series import Direction, Family, Peer, Series
 from weft_metrics_api.core.window import Span, Track, Window
 
@@ -75,9 +75,9 @@ class Traffic:
             failure_count=round(self.failure),
             success_rate=self.success / total,
             rps=total / covered_s,
-            p50_ms=quantile(0.5, self.latency),
-            p95_ms=quantile(0.95, self.latency),
-            p99_ms=quantile(0.99, self.latency),
+            p50_ms=latency_quantile(0.5, self.latency),
+            p95_ms=latency_quantile(0.95, self.latency),
+            p99_ms=latency_quantile(0.99, self.latency),
         )
 
     def tcp(self, covered_s: float) -> Tcp | None:

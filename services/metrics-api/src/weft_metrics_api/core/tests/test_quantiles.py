@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft_metrics_api.core.quantiles import quantile
+from weft_metrics_api.core.quantiles import LATENCY_BOUNDS_MS, latency_quantile, quantile
 
 BOUNDS = [1.0, 2.0, 5.0, 10.0, 100.0, math.inf]
 
@@ -17,6 +17,12 @@ def test_position_inside_a_bucket_is_interpolated() -> None:
     # 50 of 100 lie in (0, 10], 50 in (10, 100]: the 95th is nine tenths into the second bucket.
     assert quantile(0.95, {10.0: 50, 100.0: 100, math.inf: 100}) == pytest.approx(91.0)
     assert quantile(0.5, {10.0: 50, 100.0: 100, math.inf: 100}) == pytest.approx(10.0)
+
+
+def test_empty_buckets_may_be_left_out() -> None:
+    whole = {bound: 0.0 if bound < 50 else 10.0 for bound in (*LATENCY_BOUNDS_MS, math.inf)}
+    sparse = {bound: count for bound, count in whole.items() if count}
+    assert latency_quantile(0.5, sparse) == latency_quantile(0.5, whole) == quantile(0.5, whole) == 45.0
 
 
 def test_observations_beyond_the_last_bound_give_that_bound() -> None:
