@@ -1,0 +1,1 @@
+"""The cluster's side: namespaces and owners looked up, events written."""
