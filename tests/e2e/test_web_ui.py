@@ -77,7 +77,7 @@ def test_mutual_tls_edges_carry_a_closed_padlock_and_the_legacy_client_an_open_o
 
 
 def test_numbers_change_without_a_reload(page: webdriver.Chrome) -> None:
-    page.execute_script("window.stillTheSamePage = true")  # type: ignore[no-untyped-call]
+    page.execute_script("window.stillTheSamePage = true")
 
     def table() -> str:
         return str(page.find_element(By.CSS_SELECTOR, "table.metrics").text)
@@ -88,7 +88,7 @@ def test_numbers_change_without_a_reload(page: webdriver.Chrome) -> None:
         assert table() != before
 
     eventually(changed, within_s=30)
-    assert page.execute_script("return window.stillTheSamePage") is True  # type: ignore[no-untyped-call]
+    assert page.execute_script("return window.stillTheSamePage") is True
 
 
 @pytest.mark.parametrize("width", [390, 1440])
@@ -97,9 +97,13 @@ def test_the_page_fits_the_window(page: webdriver.Chrome, width: int, dark: str,
     address = page.current_url.partition("?")[0]
     page.set_window_size(width, 1200)
     page.get(f"{address}?dark={dark}")
-    eventually(lambda: page.find_element(By.CSS_SELECTOR, "g.node"))
+
+    def drawn() -> None:
+        assert page.find_elements(By.CSS_SELECTOR, "g.node")
+
+    eventually(drawn)
     page.save_screenshot(str(tmp_path / "page.png"))
-    scroll, client = page.execute_script(  # type: ignore[no-untyped-call]
+    scroll, client = page.execute_script(
         "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )
     assert scroll <= client, "the page scrolls sideways"
