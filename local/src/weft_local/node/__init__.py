@@ -1,24 +1,6 @@
 """The node of the embedded cluster: pods as processes in network namespaces.
 
-Public door: NodeSettings, Node, cleanup, leftovers, preflight, check_images. The rest is inside business.
+Public doors: `settings.NodeSettings`, `node.Node`, `cleanup.cleanup` and `leftovers`, `preflight.preflight`,
+`images.check_images`. The rest is inside business. Nothing is imported here: `weft local status` needs the settings and
+not a network library, and `--help` needs neither.
 """
-
-from __future__ import annotations
-
-from weft_local.node.cleanup import cleanup, leftovers
-from weft_local.node.images import ImageProblem, check_images, parse_image_option
-from weft_local.node.node import Node
-from weft_local.node.preflight import preflight
-from weft_local.node.settings import NodeSettings, default_state_dir
-
-__all__ = [
-    "ImageProblem",
-    "Node",
-    "NodeSettings",
-    "check_images",
-    "cleanup",
-    "default_state_dir",
-    "leftovers",
-    "parse_image_option",
-    "preflight",
-]

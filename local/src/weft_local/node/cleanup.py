@@ -46,7 +46,7 @@ def cleanup(settings: NodeSettings) -> None:
     for name in _links(settings):
         remove_link(name)
     if _has_table(settings):
-        subprocess.run(["nft", "delete", "table", "ip", settings.nft_table], check=False, capture_output=True)  # noqa: S607
+        subprocess.run(["nft", "delete", "table", "ip", settings.nft_table], check=False, capture_output=True)
     recorded = settings.state_dir / "ip_forward.before"
     if recorded.exists():
         IP_FORWARD.write_text(recorded.read_text())

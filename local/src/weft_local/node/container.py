@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import Signals
 from typing import Any, Final
 
 from weft_local.node.core.identity import RunAs
@@ -119,12 +119,12 @@ class RunningContainer:
         finally:
             log.close()
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: Signals) -> None:
         """Send a signal to the program; nothing happens when it is gone."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
-    def handles(self, number: signal.Signals) -> bool:
+    def handles(self, number: Signals) -> bool:
         """Whether the program has installed a handler. Process 1 of a namespace ignores what it does not handle."""
         try:
             lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
@@ -171,7 +171,7 @@ async def start_container(spec: LaunchSpec, ledger: Ledger) -> RunningContainer:
     try:
         ledger.record(launcher.pid)
         line = await status.readline()
-        report = json.loads(line) if line else {"error": "the launcher ended without a word"}
+        report: dict[str, Any] = json.loads(line) if line else {"error": "the launcher ended without a word"}
         if "pid" not in report:
             assert launcher.stdout is not None
             said = (await launcher.stdout.read()).decode(errors="replace").strip()

@@ -18,8 +18,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2 import IPRoute  # type: ignore[import-untyped]  # the library ships no types
+from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]  # as above
 
 from weft_local.node.settings import NodeSettings
 
@@ -53,7 +53,7 @@ class PodNetwork:
         await self._run(lambda: _setup_host(self._settings))
 
     async def add_pod(self, pod_uid: str, pod_ip: IPv4Address) -> Path:
-        """Namespace, link and routes of a pod; the result is the namespace's path. Replaces leftovers of the same pod."""
+        """Namespace, link and routes of a pod, replacing leftovers; the result is the namespace's path."""
         return await self._run(lambda: _add_pod(self._settings, pod_uid, pod_ip))
 
     async def remove_pod(self, pod_uid: str) -> None:
@@ -116,7 +116,10 @@ def _setup_host(settings: NodeSettings) -> None:
             ipr.link("add", ifname=name, kind="veth", peer={"ifname": f"{name}p"})
         index = ipr.link_lookup(ifname=name)[0]
         _ignoring_exists(lambda: ipr.addr("add", index=index, address=str(settings.gateway_ip), prefixlen=32))
-        ipr.link("set", index=index, state="up")
+        for number in (index, *ipr.link_lookup(ifname=f"{name}p")):
+            ipr.link("set", index=number, state="up")
+        # Service addresses need a route of their own on a machine without a default one; the rules do the rest.
+        ipr.route("replace", dst=str(settings.service_cidr), oif=index, scope=253, prefsrc=str(settings.gateway_ip))
 
 
 def _add_pod(settings: NodeSettings, pod_uid: str, pod_ip: IPv4Address) -> Path:

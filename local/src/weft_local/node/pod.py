@@ -263,14 +263,14 @@ class PodWorker:
                 self._event("Warning", "FailedPreStopHook", detail, spec)
         left_s = max(MIN_GRACE_S, deadline - time.time()) if self.pod.grace_s > 0 else 0.0
         if process.handles(signal.SIGTERM):
-            process.signal(signal.SIGTERM)
+            process.send(signal.SIGTERM)
         else:
             left_s = min(left_s, LINGER_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(left_s):
                 while self._running.get(spec.name) is process:
                     await self._status_changed.wait()
-        process.signal(signal.SIGKILL)
+        process.send(signal.SIGKILL)
 
     async def _hook(self, hook: Hook, spec: ContainerSpec, process: RunningContainer, timeout_s: float) -> str:
         """What went wrong; empty for nothing."""
@@ -420,7 +420,7 @@ class PodWorker:
 
     async def _tear_down(self) -> None:
         for process in self._running.values():
-            process.signal(signal.SIGKILL)
+            process.send(signal.SIGKILL)
         await self._network.remove_pod(self.pod.uid)
         self._files.remove()
         if self.pod.deleting:

@@ -50,7 +50,7 @@ class TerminalProcess:
 class _TerminalReader(asyncio.StreamReader):
     """A pty reports the end of its other side as EIO; to a reader that is the end of file."""
 
-    def set_exception(self, exc: Exception) -> None:  # type: ignore[override]  # typeshed says type | Exception
+    def set_exception(self, exc: Exception) -> None:
         if isinstance(exc, OSError):
             self.feed_eof()
         else:

@@ -72,7 +72,7 @@ def make_directory(directory: Path, volume: Json, claims: Path, group: int | Non
     if "hostPath" in volume:
         return _host_path(volume["hostPath"])
     if "persistentVolumeClaim" in volume:
-        claim = claims / volume["persistentVolumeClaim"]["claimName"]
+        claim = claims / str(volume["persistentVolumeClaim"]["claimName"])
         claim.mkdir(parents=True, exist_ok=True)
         _open_to(claim, group)
         return claim
@@ -103,7 +103,7 @@ def _open_to(directory: Path, group: int | None) -> None:
 
 
 def _host_path(source: Json) -> Path:
-    path, kind = Path(source["path"]), source.get("type") or ""
+    path, kind = Path(str(source["path"])), source.get("type") or ""
     if kind == "DirectoryOrCreate":
         path.mkdir(parents=True, exist_ok=True)
     elif kind == "FileOrCreate":

@@ -42,9 +42,9 @@ def environment(pod: PodSpec, container: ContainerSpec, refs: References, base: 
         for name, value in _whole_source(source, refs).items():
             result[prefix + name] = value
     for entry in container.env:
-        value = _value(pod, container, entry, refs, result)
-        if value is not None:
-            result[entry["name"]] = value
+        text = _value(pod, container, entry, refs, result)
+        if text is not None:
+            result[entry["name"]] = text
     return result
 
 

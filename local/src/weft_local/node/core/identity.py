@@ -1,4 +1,4 @@
-"""Whom a container runs as: user, groups and capability sets, from its security context. Numbers only, no system call."""
+"""Whom a container runs as: user, groups and capability sets. Numbers only, no system call."""
 
 from __future__ import annotations
 
