@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 
@@ -96,6 +97,9 @@ def _run() -> int:
     except (OSError, EngineFault) as error:
         log.error("Cannot start", why=str(error))
         return EXIT_FAILED
+
+    # What was imported lives as long as the process: later collections need not look at it.
+    gc.freeze()
 
     async def run() -> int:
         return await App(settings, native, cryptography, pair, sink).run()

@@ -6,7 +6,6 @@ descriptor and are dispatched here.
 
 import asyncio
 import contextlib
-import gc
 import signal
 from collections.abc import Callable, Iterator
 from random import Random
@@ -99,8 +98,6 @@ class App:
             ]
             self._discovery = self._make_discovery(group, destination, policy)
             certifying = group.create_task(self._certifier(identity).run(self._on_certified), name="certify")
-            # What exists now lives as long as the process: later collections need not look at it.
-            gc.freeze()
             await self._stop.wait()
             if self._exit_code == EXIT_OK:
                 await self._drain()

@@ -43,7 +43,7 @@ class Runner:
         if self._simulate:
             return ""
         try:
-            done = subprocess.run(full, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)  # noqa: S603
+            done = subprocess.run(full, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
         except OSError as error:
             raise CommandFailed(f"{shown}: {error.strerror}") from error
         except subprocess.TimeoutExpired as error:

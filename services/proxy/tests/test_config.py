@@ -1,0 +1,179 @@
+"""The environment as the injector writes it, and as people get it wrong."""
+
+from pathlib import Path
+
+import pytest
+from weft_proxy import VERSION, config
+from weft_proxy.core.engine_settings import engine_settings
+from weft_proxy.core.settings import BackoffSettings, Settings, StreamLimits
+from weft_proxy.core.values import DefaultPolicy
+from weft_proxy.core.variables import VARIABLES
+
+PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> dict[str, str]:
+    token = tmp_path / "token"
+    token.write_text("t")
+    return {
+        "LINKERD2_PROXY_IDENTITY_SVC_ADDR": "linkerd-identity-headless.linkerd.svc.cluster.local.:8080",
+        "LINKERD2_PROXY_IDENTITY_SVC_NAME": "linkerd-identity.linkerd.serviceaccount.identity.linkerd.cluster.local",
+        "LINKERD2_PROXY_DESTINATION_SVC_ADDR": "localhost.:8086",
+        "LINKERD2_PROXY_POLICY_SVC_ADDR": "127.0.0.1:8090",
+        "LINKERD2_PROXY_POLICY_WORKLOAD": '{"ns":"shop","pod":"web-1"}',
+        "LINKERD2_PROXY_IDENTITY_DIR": str(tmp_path),
+        "LINKERD2_PROXY_IDENTITY_TOKEN_FILE": str(token),
+        "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS": PEM,
+        "LINKERD2_PROXY_IDENTITY_LOCAL_NAME": "web.shop.serviceaccount.identity.linkerd.cluster.local",
+    }
+
+
+def read(environ: dict[str, str], **more: str) -> Settings:
+    return config.read_settings({**environ, **{f"LINKERD2_PROXY_{k}": v for k, v in more.items()}}, cpus=4)
+
+
+def mistakes(environ: dict[str, str], **more: str) -> set[str]:
+    with pytest.raises(config.ConfigError) as caught:
+        read(environ, **more)
+    return {m.variable.removeprefix("LINKERD2_PROXY_") for m in caught.value.mistakes}
+
+
+def test_minimal_environment_gets_the_documented_defaults(minimal: dict[str, str]) -> None:
+    settings = read(minimal)
+    assert str(settings.inbound.listen) == "0.0.0.0:4143"
+    assert [str(a) for a in settings.outbound.listen] == ["127.0.0.1:4140"]
+    assert str(settings.admin_listen) == "127.0.0.1:4191"
+    assert settings.inbound.default_policy is DefaultPolicy.ALL_UNAUTHENTICATED
+    assert settings.inbound.side.backoff == BackoffSettings(100, 10_000, 0.1)
+    assert settings.outbound.side.backoff == BackoffSettings(100, 60_000, 0.1)
+    assert settings.discovery.stream_limits == StreamLimits(None, None, None)
+    assert settings.worker_threads == 1
+    assert settings.shutdown_grace_ms == 120_000
+    assert settings.destination_service.server_name == ""
+    assert settings.identity_service.server_name.startswith("linkerd-identity.")
+
+
+def test_environment_of_the_injector_is_read_whole(minimal: dict[str, str]) -> None:
+    settings = read(
+        minimal,
+        OUTBOUND_LISTEN_ADDRS="127.0.0.1:4140,[::1]:4140",
+        INBOUND_LISTEN_ADDR="[::]:4143",
+        INBOUND_PORTS="8080,9090",
+        INBOUND_IPS="10.1.2.3,fd00::1",
+        INBOUND_DETECT_TIMEOUT="365d",
+        INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION="25,3306,4567-4568",
+        DESTINATION_PROFILE_NETWORKS="10.0.0.0/8,fd00::/8",
+        CONTROL_STREAM_INITIAL_TIMEOUT="3s",
+        CONTROL_STREAM_IDLE_TIMEOUT="5m",
+        CONTROL_STREAM_LIFETIME="1h",
+        INBOUND_ACCEPT_KEEPALIVE="10000ms",
+        INGRESS_MODE="true",
+        CORES_MIN="1",
+        CORES_MAX_RATIO="0.5",
+        OUTBOUND_CONNECT_EXP_BACKOFF_MIN="1s",
+        OUTBOUND_CONNECT_EXP_BACKOFF_MAX="2s",
+        LOG_FORMAT="json",
+    )
+    message = engine_settings(settings, {"version": VERSION})
+    assert [a.port for a in message.outbound_listen] == [4140, 4140]
+    assert message.inbound_detect_timeout_ms == 0xFFFF_FFFF
+    assert [(p.first, p.last) for p in message.inbound_opaque_ports] == [(25, 25), (3306, 3306), (4567, 4568)]
+    assert list(message.inbound_ports) == [8080, 9090]
+    assert not message.informational_headers
+    assert message.worker_threads == 2
+    assert message.inbound_accept_keepalive.keepalive_ms == 10_000
+    assert (message.outbound_connect_backoff.min_ms, message.outbound_connect_backoff.jitter_ratio) == (1000, 0.0)
+    assert [c.address for c in message.control_services][1:] == ["localhost.:8086", "127.0.0.1:8090"]
+    assert settings.log_json
+
+
+def test_every_mistake_is_reported_in_one_run(minimal: dict[str, str]) -> None:
+    minimal["LINKERD2_PROXY_IDENTITY_SVC_NAME"] = ""
+    del minimal["LINKERD2_PROXY_POLICY_WORKLOAD"]
+    found = mistakes(minimal, INBOUND_LISTEN_ADDR="4143", OUTBOUND_CONNECT_TIMEOUT="10", LOG="x=loud", LOG_FORMAT="xml")
+    assert found == {
+        "IDENTITY_SVC_NAME",
+        "POLICY_WORKLOAD",
+        "INBOUND_LISTEN_ADDR",
+        "OUTBOUND_CONNECT_TIMEOUT",
+        "LOG",
+        "LOG_FORMAT",
+    }
+
+
+def test_empty_environment_names_what_is_needed() -> None:
+    assert mistakes({}) == {
+        "IDENTITY_SVC_ADDR",
+        "DESTINATION_SVC_ADDR",
+        "POLICY_SVC_ADDR",
+        "POLICY_WORKLOAD",
+        "IDENTITY_DIR",
+        "IDENTITY_TOKEN_FILE",
+        "IDENTITY_TRUST_ANCHORS",
+        "IDENTITY_LOCAL_NAME",
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("INBOUND_DEFAULT_POLICY", "cluster-authenticated"),
+        ("INBOUND_DEFAULT_POLICY", "audit"),
+    ],
+)
+def test_cluster_policies_need_the_cluster_networks(minimal: dict[str, str], variable: str, value: str) -> None:
+    assert mistakes(minimal, **{variable: value}) == {"POLICY_CLUSTER_NETWORKS"}
+    assert read(minimal, POLICY_CLUSTER_NETWORKS="10.0.0.0/8", **{variable: value})
+
+
+def test_stream_limits_must_not_decrease(minimal: dict[str, str]) -> None:
+    assert mistakes(minimal, CONTROL_STREAM_INITIAL_TIMEOUT="3s", CONTROL_STREAM_LIFETIME="1s") == {
+        "CONTROL_STREAM_LIFETIME"
+    }
+
+
+def test_backoff_bounds_come_together(minimal: dict[str, str]) -> None:
+    assert mistakes(minimal, INBOUND_CONNECT_EXP_BACKOFF_MIN="1s") == {"INBOUND_CONNECT_EXP_BACKOFF_MAX"}
+    assert mistakes(minimal, INBOUND_CONNECT_EXP_BACKOFF_JITTER="0.3") == {"INBOUND_CONNECT_EXP_BACKOFF_JITTER"}
+
+
+def test_token_must_exist_and_hold_something(minimal: dict[str, str], tmp_path: Path) -> None:
+    assert mistakes(minimal, IDENTITY_TOKEN_FILE=str(tmp_path / "absent")) == {"IDENTITY_TOKEN_FILE"}
+    (tmp_path / "token").write_text("\n")
+    assert mistakes(minimal) == {"IDENTITY_TOKEN_FILE"}
+
+
+def test_identity_may_be_given_as_server_id_and_name(minimal: dict[str, str]) -> None:
+    del minimal["LINKERD2_PROXY_IDENTITY_LOCAL_NAME"]
+    assert read(minimal, IDENTITY_SERVER_ID="a", IDENTITY_SERVER_NAME="a").identity.local_name == "a"
+    assert mistakes(minimal, IDENTITY_SERVER_ID="a", IDENTITY_SERVER_NAME="b") == {"IDENTITY_SERVER_NAME"}
+
+
+def test_unsupported_identities_are_refused(minimal: dict[str, str]) -> None:
+    assert mistakes(minimal, IDENTITY_DISABLED="true", IDENTITY_SPIRE_SOCKET="unix:///x") == {
+        "IDENTITY_DISABLED",
+        "IDENTITY_SPIRE_SOCKET",
+    }
+
+
+def test_path_instead_of_trust_anchors_is_noticed(minimal: dict[str, str]) -> None:
+    assert mistakes(minimal, IDENTITY_TRUST_ANCHORS="/etc/ca.pem") == {"IDENTITY_TRUST_ANCHORS"}
+
+
+@pytest.mark.parametrize(
+    ("more", "workers"),
+    [({}, 1), ({"CORES": "2"}, 2), ({"CORES_MAX": "3"}, 3), ({"CORES_MAX": "64"}, 4), ({"CORES_MAX_RATIO": "0.1"}, 1)],
+)
+def test_workers_stay_between_one_and_the_cpus(minimal: dict[str, str], more: dict[str, str], workers: int) -> None:
+    assert read(minimal, **more).worker_threads == workers
+
+
+def test_misspelt_variables_are_found(minimal: dict[str, str]) -> None:
+    assert config.unknown_variables(minimal) == []
+    assert config.unknown_variables({**minimal, "LINKERD2_PROXY_LOGG": "x"}) == ["LINKERD2_PROXY_LOGG"]
+
+
+def test_table_names_each_variable_once() -> None:
+    names = [v.name for v in VARIABLES]
+    assert len(names) == len(set(names))
