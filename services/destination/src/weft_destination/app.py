@@ -1,0 +1,104 @@
+"""Builds and connects the destination service; the one place that knows every part."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+
+import grpc
+from prometheus_client import CollectorRegistry
+from weft_common.admin import AdminServer
+from weft_common.grpc_server import serve_grpc
+from weft_common.kube.client import KubeClient
+from weft_common.kube.config import load_kube_config
+from weft_common.log import get_logger
+from weft_common.redis_cache import RedisCache
+from weft_common.settings import Mistake, SettingsError
+from weft_common.tasks import forever, until
+from weft_common.version import VERSION
+
+from weft_destination.answers import Answers, make_answers
+from weft_destination.config import DestinationSettings
+from weft_destination.core.endpoints import EndpointSet, Locality, endpoints_of
+from weft_destination.core.names import ServiceTarget
+from weft_destination.kube.follow import ClusterFollower, follow_cluster
+from weft_destination.rpc.destination import DestinationService
+from weft_destination.rpc.encode_destination import full_update
+from weft_destination.rpc.inbound import InboundService
+from weft_destination.rpc.outbound import OutboundService
+from weft_destination.rpc.streams import StreamMetrics
+from weft_destination.store.snapshots import EndpointSnapshots
+
+_log = get_logger(__name__)
+
+
+async def run(settings: DestinationSettings, stop: asyncio.Event, environ: Mapping[str, str] = os.environ) -> None:
+    """Serve until stop is set. Raises ConfigurationError, OSError for a port in use."""
+    async with KubeClient(load_kube_config(environ=environ)) as kube:
+        await serve(settings, kube, stop)
+
+
+async def serve(settings: DestinationSettings, kube: KubeClient, stop: asyncio.Event) -> None:
+    """Serve with a given API server until stop is set."""
+    registry = CollectorRegistry()
+    cache = _cache(settings.redis_url, registry)
+    # The views tell the snapshots of each change, and the snapshots are made from the views' index.
+    snapshots: EndpointSnapshots
+    answers = make_answers(settings.mesh, lambda asked: snapshots.note(asked.target))
+    snapshots = EndpointSnapshots(cache, lambda target: _snapshot(answers, target), settings.snapshot_ttl, registry)
+    follower = follow_cluster(kube, answers.index, registry)
+    metrics = StreamMetrics(registry)
+    destination = DestinationService(answers, metrics, snapshots.load)
+    policies = (OutboundService(answers, metrics), InboundService(answers, metrics))
+    admin = AdminServer(settings.admin_port, follower.missing, registry)
+    try:
+        async with (
+            admin.serving() as admin_port,
+            serve_grpc(f"0.0.0.0:{settings.grpc_port}", lambda server: _register(server, destination)) as grpc_port,
+            serve_grpc(f"0.0.0.0:{settings.policy_port}", lambda server: _register(server, *policies)) as policy_port,
+        ):
+            _log.info(
+                "destination is serving",
+                version=VERSION,
+                grpc_port=grpc_port,
+                policy_port=policy_port,
+                admin_port=admin_port,
+            )
+            await until(
+                stop,
+                forever("cluster informers", follower.run()),
+                forever("snapshots", snapshots.write_through()),
+                _announce_sync(follower, answers),
+            )
+            # Before the servers stop: streams that end well make proxies reconnect elsewhere at once.
+            answers.refresher.drain()
+    finally:
+        await cache.close()
+
+
+async def _announce_sync(follower: ClusterFollower, answers: Answers) -> None:
+    await follower.wait_synced()
+    answers.refresher.synced.set()
+    _log.info("the cluster is known", services=len(list(answers.index.services.names())))
+
+
+def _register(server: grpc.aio.Server, *services: DestinationService | OutboundService | InboundService) -> None:
+    server.add_generic_rpc_handlers(tuple(service.handler() for service in services))
+
+
+def _snapshot(answers: Answers, target: ServiceTarget) -> bytes | None:
+    """A target's endpoints for a client nothing is known of; None when there are none."""
+    if not answers.refresher.synced.is_set():
+        return None
+    found = endpoints_of(answers.index, answers.mesh, target, Locality())
+    if not isinstance(found, EndpointSet) or not found.endpoints:
+        return None
+    return full_update(found).SerializeToString()
+
+
+def _cache(url: str, registry: CollectorRegistry) -> RedisCache:
+    try:
+        return RedisCache.from_url(url, registry)
+    except ValueError as error:
+        raise SettingsError([Mistake("WEFT_REDIS_URL", url, str(error))]) from error

@@ -1,0 +1,1 @@
+"""From cluster objects to answers: endpoints, profiles, outbound and inbound policy. No I/O, no clock, no protobuf."""

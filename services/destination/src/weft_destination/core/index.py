@@ -1,0 +1,278 @@
+"""Cluster state as one plain value: a table per kind, the lookups that answers need, and what changed since last asked.
+
+One writer (the informers, on one event loop). A change is reported as topics: names of facts that an answer may rest
+on. Whoever holds answers re-makes those whose topics changed. Equal objects change nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, unique
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from weft_destination.core.objects import Name, Namespace, Node, Pod, ReplicaSet, Service, Slice
+from weft_destination.core.ports import PortSet
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+# Any namespace-and-name pair; a mapping's key type must match exactly, so the caller's own is taken as it is.
+KeyT = TypeVar("KeyT", bound=tuple[str, str])
+
+
+@unique
+class TopicKind(Enum):
+    """What kind of fact changed."""
+
+    SERVICE = "service"
+    """A Service, its slices, or anything its endpoints are described by. key: (namespace, name)."""
+    POD = "pod"
+    """A pod or its namespace's defaults. key: (namespace, name)."""
+    ADDRESS = "address"
+    """Who answers at an IP. key: (address, "")."""
+    NODES = "nodes"
+    """Zones of nodes. key: ("", "")."""
+
+
+class Topic(NamedTuple):
+    """One fact."""
+
+    kind: TopicKind
+    key: tuple[str, str]
+
+
+NODES_TOPIC: Final = Topic(TopicKind.NODES, ("", ""))
+
+
+def service_topic(name: Name) -> Topic:
+    """Changes of a Service and its endpoints."""
+    return Topic(TopicKind.SERVICE, name)
+
+
+def pod_topic(name: Name) -> Topic:
+    """Changes of a pod."""
+    return Topic(TopicKind.POD, name)
+
+
+def address_topic(address: str) -> Topic:
+    """Changes of who answers at an address."""
+    return Topic(TopicKind.ADDRESS, (address, ""))
+
+
+class Table(Generic[T]):
+    """One kind, keyed by name. Fits the informers' sink. on_change: told the old and the new value, None for absent."""
+
+    def __init__(self, on_change: Callable[[T | None, T | None], None]) -> None:
+        self._rows: dict[Name, T] = {}
+        self._on_change = on_change
+
+    def get(self, namespace: str, name: str) -> T | None:
+        """The object, or None."""
+        return self._rows.get(Name(namespace, name))
+
+    def names(self) -> Iterable[Name]:
+        """All names, in no order."""
+        return self._rows.keys()
+
+    def apply(self, key: tuple[str, str], obj: T) -> None:
+        """An object is new or changed."""
+        name = Name(*key)
+        old = self._rows.get(name)
+        if old != obj:
+            self._rows[name] = obj
+            self._on_change(old, obj)
+
+    def delete(self, key: tuple[str, str]) -> None:
+        """An object is gone."""
+        old = self._rows.pop(Name(*key), None)
+        if old is not None:
+            self._on_change(old, None)
+
+    def reset(self, objs: Mapping[KeyT, T]) -> None:
+        """This is everything; what is missing is gone."""
+        for name in [name for name in self._rows if name not in objs]:
+            self.delete(name)
+        for key, obj in objs.items():
+            self.apply(key, obj)
+
+
+class Postings(Generic[K]):
+    """Which names have a key, such as the pods behind an address. Empty entries are dropped."""
+
+    def __init__(self) -> None:
+        self._names: defaultdict[K, set[Name]] = defaultdict(set)
+
+    def get(self, key: K) -> list[Name]:
+        """The names, sorted, so that answers do not depend on the order of events."""
+        return sorted(self._names.get(key, ()))
+
+    def move(self, name: Name, old: Iterable[K], new: Iterable[K]) -> None:
+        """Replace the keys of one name."""
+        for key in old:
+            names = self._names.get(key)
+            if names is not None:
+                names.discard(name)
+                if not names:
+                    del self._names[key]
+        for key in new:
+            self._names[key].add(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lookups:
+    services_by_address: Postings[str]
+    services_by_namespace: Postings[str]
+    slices_by_service: Postings[Name]
+    slices_by_pod: Postings[Name]
+    pods_by_address: Postings[str]
+    pods_by_host_port: Postings[tuple[str, int]]
+    pods_by_namespace: Postings[str]
+    pods_by_replica_set: Postings[Name]
+
+
+class ClusterIndex:
+    """Everything known of the cluster. on_change: called after each mutation that left topics behind."""
+
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        self.services: Final = Table[Service](self._service_changed)
+        self.slices: Final = Table[Slice](self._slice_changed)
+        self.pods: Final = Table[Pod](self._pod_changed)
+        self.namespaces: Final = Table[Namespace](self._namespace_changed)
+        self.nodes: Final = Table[Node](self._node_changed)
+        self.replica_sets: Final = Table[ReplicaSet](self._replica_set_changed)
+        self._by: Final = _Lookups(*(Postings() for _ in range(8)))
+        self._changed: set[Topic] = set()
+        self._on_change = on_change
+
+    def take_changes(self) -> set[Topic]:
+        """What changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def services_at(self, address: str) -> list[Service]:
+        """Services with this cluster IP."""
+        found = (self.services.get(*name) for name in self._by.services_by_address.get(address))
+        return [service for service in found if service is not None]
+
+    def slices_of(self, service: Name) -> list[Slice]:
+        """Slices of a Service, by name."""
+        found = (self.slices.get(*name) for name in self._by.slices_by_service.get(service))
+        return [piece for piece in found if piece is not None]
+
+    def running_pods_at(self, address: str) -> list[Pod]:
+        """Running pods with this address of their own."""
+        return self._running(self._by.pods_by_address.get(address))
+
+    def running_pods_at_host_port(self, address: str, port: int) -> list[Pod]:
+        """Running pods that publish this port on a node with this address."""
+        return self._running(self._by.pods_by_host_port.get((address, port)))
+
+    def zone_of(self, node: str) -> str:
+        """The zone of a node, empty when unknown."""
+        found = self.nodes.get("", node)
+        return found.zone if found else ""
+
+    def opaque_ports_of(self, own: PortSet | None, namespace: str) -> PortSet | None:
+        """An object's own annotation, else its namespace's, else None."""
+        if own is not None:
+            return own
+        found = self.namespaces.get("", namespace)
+        return found.opaque_ports if found else None
+
+    def _running(self, names: Iterable[Name]) -> list[Pod]:
+        found = (self.pods.get(*name) for name in names)
+        return [pod for pod in found if pod is not None and pod.is_running]
+
+    def _report(self, topics: Iterable[Topic]) -> None:
+        self._changed.update(topics)
+        if self._changed:
+            self._on_change()
+
+    def _service_changed(self, old: Service | None, new: Service | None) -> None:
+        name = _either(old, new).name
+        old_ips, new_ips = (old.cluster_ips if old else ()), (new.cluster_ips if new else ())
+        self._by.services_by_address.move(name, old_ips, new_ips)
+        self._by.services_by_namespace.move(name, (), (name.namespace,))
+        if new is None:
+            self._by.services_by_namespace.move(name, (name.namespace,), ())
+        self._report({service_topic(name), *map(address_topic, {*old_ips, *new_ips})})
+
+    def _slice_changed(self, old: Slice | None, new: Slice | None) -> None:
+        name = _either(old, new).name
+        old_services, new_services = ({piece.service} if piece else set() for piece in (old, new))
+        self._by.slices_by_service.move(name, old_services, new_services)
+        self._by.slices_by_pod.move(name, _pods_in(old), _pods_in(new))
+        self._report(map(service_topic, old_services | new_services))
+
+    def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        name = _either(old, new).name
+        self._by.pods_by_address.move(name, _addresses(old), _addresses(new))
+        self._by.pods_by_host_port.move(name, _host_ports(old), _host_ports(new))
+        self._by.pods_by_replica_set.move(name, _replica_sets(old), _replica_sets(new))
+        self._by.pods_by_namespace.move(name, (), (name.namespace,))
+        if new is None:
+            self._by.pods_by_namespace.move(name, (name.namespace,), ())
+        addresses = {*_addresses(old), *_addresses(new), *(ip for ip, _ in (*_host_ports(old), *_host_ports(new)))}
+        self._report({*self._pod_topics(name), *map(address_topic, addresses)})
+
+    def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
+        namespace = _either(old, new).name
+        topics: set[Topic] = set()
+        for service_name in self._by.services_by_namespace.get(namespace):
+            service = self.services.get(*service_name)
+            topics.add(service_topic(service_name))
+            topics.update(map(address_topic, service.cluster_ips if service else ()))
+        for pod_name in self._by.pods_by_namespace.get(namespace):
+            topics |= self._pod_topics(pod_name) | self._pod_address_topics(pod_name)
+        self._report(topics)
+
+    def _node_changed(self, old: Node | None, new: Node | None) -> None:
+        if (old.zone if old else "") != (new.zone if new else ""):
+            self._report({NODES_TOPIC})
+
+    def _replica_set_changed(self, old: ReplicaSet | None, new: ReplicaSet | None) -> None:
+        topics: set[Topic] = set()
+        for pod_name in self._by.pods_by_replica_set.get(_either(old, new).name):
+            topics |= self._pod_topics(pod_name) | self._pod_address_topics(pod_name)
+        self._report(topics)
+
+    def _pod_topics(self, name: Name) -> set[Topic]:
+        """The pod, and every Service whose slices point at it."""
+        topics = {pod_topic(name)}
+        for slice_name in self._by.slices_by_pod.get(name):
+            piece = self.slices.get(*slice_name)
+            if piece is not None:
+                topics.add(service_topic(piece.service))
+        return topics
+
+    def _pod_address_topics(self, name: Name) -> set[Topic]:
+        pod = self.pods.get(*name)
+        return {address_topic(ip) for ip in (*_addresses(pod), *(ip for ip, _ in _host_ports(pod)))}
+
+
+def _either(old: T | None, new: T | None) -> T:
+    found = new if new is not None else old
+    assert found is not None, "a change has at least one side"
+    return found
+
+
+def _pods_in(piece: Slice | None) -> set[Name]:
+    return {endpoint.pod for endpoint in piece.endpoints if endpoint.pod} if piece else set()
+
+
+def _addresses(pod: Pod | None) -> tuple[str, ...]:
+    # A pod on the host's network shares its node's address, which therefore says nothing about it.
+    return pod.ips if pod and not pod.is_host_network else ()
+
+
+def _host_ports(pod: Pod | None) -> set[tuple[str, int]]:
+    if pod is None or not pod.host_ip:
+        return set()
+    return {(published.host_ip or pod.host_ip, published.host_port) for published in pod.host_ports}
+
+
+def _replica_sets(pod: Pod | None) -> tuple[Name, ...]:
+    if pod is None or pod.owner is None or pod.owner.kind != "ReplicaSet":
+        return ()
+    return (Name(pod.name.namespace, pod.owner.name),)

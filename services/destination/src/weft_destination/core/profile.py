@@ -1,0 +1,120 @@
+"""What a destination is: a Service, one endpoint, or nothing known. Source: the wire contract, 2.5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from weft_destination.core.endpoints import (
+    BARE_ENDPOINT,
+    Address,
+    Endpoint,
+    endpoint_of_pod,
+    is_opaque_on_pod,
+    pod_named,
+)
+from weft_destination.core.index import ClusterIndex
+from weft_destination.core.mesh import Mesh
+from weft_destination.core.names import AddressTarget, Refusal, RefusalCode, ServiceTarget
+from weft_destination.core.objects import Name, Pod, Service
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceProfileAnswer:
+    """A defined port of a Service."""
+
+    authority: str
+    service: Name
+    port: int
+    is_opaque: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointProfileAnswer:
+    """One address, described as far as it is known."""
+
+    address: Address
+    endpoint: Endpoint
+    is_opaque: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UndefinedPort:
+    """The Service exists and does not define the port; the outbound policy says what to do."""
+
+
+ProfileAnswer = ServiceProfileAnswer | EndpointProfileAnswer | UndefinedPort | Refusal
+
+
+def profile_of(
+    index: ClusterIndex, mesh: Mesh, target: ServiceTarget | AddressTarget, client_zone: str
+) -> ProfileAnswer:
+    """Say what a client at a zone will find at a target."""
+    if isinstance(target, AddressTarget):
+        return _profile_of_address(index, mesh, target, client_zone)
+    if target.instance:
+        pod = pod_named(index, target)
+        if pod is None:
+            return Refusal(RefusalCode.NOT_FOUND, f"{target.instance}.{mesh.authority_of(target.service)} has no pod")
+        return _profile_of_pod(index, mesh, pod, target.port, client_zone)
+    service = index.services.get(*target.service)
+    if service is None:
+        # UNKNOWN, because NOT_FOUND would be final while a Service may yet be created.
+        return Refusal(RefusalCode.UNKNOWN, f"service {mesh.authority_of(target.service)} does not exist")
+    if service.is_external_name:
+        name = mesh.authority_of(target.service)
+        return Refusal(RefusalCode.INVALID_ARGUMENT, f"{name} is an ExternalName Service: it has no profile")
+    return _profile_of_service(index, mesh, service, target.port)
+
+
+def is_opaque_on_service(index: ClusterIndex, mesh: Mesh, service: Service, port: int) -> bool:
+    """Whether a Service's port is opaque: its annotation, its namespace's, else the default list."""
+    opaque_ports = index.opaque_ports_of(service.opaque_ports, service.name.namespace)
+    return port in (mesh.default_opaque_ports if opaque_ports is None else opaque_ports)
+
+
+def _profile_of_service(index: ClusterIndex, mesh: Mesh, service: Service, port: int) -> ProfileAnswer:
+    if service.port_named_by(port) is None:
+        return UndefinedPort()
+    return ServiceProfileAnswer(
+        mesh.authority_of(service.name), service.name, port, is_opaque_on_service(index, mesh, service, port)
+    )
+
+
+def _profile_of_address(index: ClusterIndex, mesh: Mesh, target: AddressTarget, client_zone: str) -> ProfileAnswer:
+    services = index.services_at(target.ip)
+    if len(services) > 1:
+        names = ", ".join(mesh.authority_of(service.name) for service in services)
+        return Refusal(RefusalCode.FAILED_PRECONDITION, f"{target.ip} is the address of {names}")
+    if services:
+        return _profile_of_service(index, mesh, services[0], target.port)
+    pods = index.running_pods_at(target.ip)
+    port = target.port
+    if not pods:
+        pods = index.running_pods_at_host_port(target.ip, target.port)
+        port = next((_container_port(pod, target) for pod in pods), target.port)
+    if len(pods) > 1:
+        names = ", ".join("/".join(pod.name) for pod in pods)
+        return Refusal(RefusalCode.FAILED_PRECONDITION, f"{target.ip}:{target.port} is the address of pods {names}")
+    if pods:
+        return _profile_of_pod(index, mesh, pods[0], port, client_zone)
+    is_opaque = target.port in mesh.default_opaque_ports
+    return EndpointProfileAnswer(Address(target.ip, target.port), BARE_ENDPOINT, is_opaque)
+
+
+def _container_port(pod: Pod, target: AddressTarget) -> int:
+    return next(
+        published.container_port
+        for published in pod.host_ports
+        if published.host_port == target.port and published.host_ip in ("", target.ip)
+    )
+
+
+def _profile_of_pod(index: ClusterIndex, mesh: Mesh, pod: Pod, port: int, client_zone: str) -> ProfileAnswer:
+    if not pod.ips:
+        return Refusal(RefusalCode.NOT_FOUND, f"pod {'/'.join(pod.name)} has no address yet")
+    # Always the pod's own address: behind a node's port there is no inbound proxy port to dial.
+    return EndpointProfileAnswer(
+        Address(pod.ips[0], port),
+        endpoint_of_pod(index, mesh, pod, port, client_zone),
+        is_opaque_on_pod(index, mesh, pod, port),
+    )

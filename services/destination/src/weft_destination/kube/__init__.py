@@ -1,0 +1,1 @@
+"""The cluster side: raw objects to values, informers that feed the index."""

@@ -1,0 +1,99 @@
+"""io.linkerd.proxy.outbound.OutboundPolicies: Get and Watch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+from weft_proto.linkerd import outbound_pb2 as pb
+
+from weft_destination.answers import Answers
+from weft_destination.core.names import (
+    AddressTarget,
+    Refusal,
+    RefusalCode,
+    ServiceTarget,
+    target_from_path,
+    workload_from_token,
+)
+from weft_destination.core.outbound import OutboundAnswer, outbound_policy_of
+from weft_destination.rpc.encode_common import ip_from_message
+from weft_destination.rpc.encode_outbound import outbound_message
+from weft_destination.rpc.streams import Context, Messages, StreamMetrics, counted, refuse, stream_messages
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundService:
+    """Answers what proxies ask before they send."""
+
+    answers: Answers
+    metrics: StreamMetrics
+
+    async def get(self, request: pb.TrafficSpec, context: Context) -> bytes:
+        """The policy of a target, once."""
+        target = target_from_spec(request, self.answers.mesh.cluster_domain)
+        if isinstance(target, Refusal):
+            await refuse(context, target)
+        await self.answers.refresher.synced.wait()
+        answer = outbound_policy_of(self.answers.index, self.answers.mesh, target)
+        if isinstance(answer, Refusal):
+            await refuse(context, answer)
+        return outbound_message(answer).SerializeToString()
+
+    def watch(self, request: pb.TrafficSpec, context: Context) -> Messages:
+        """The policy of a target, and each change of it."""
+        return counted(self.metrics, "OutboundWatch", self._watch(request, context))
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """For `Server.add_generic_rpc_handlers`."""
+        return grpc.method_handlers_generic_handler(
+            "io.linkerd.proxy.outbound.OutboundPolicies",
+            {
+                "Get": grpc.unary_unary_rpc_method_handler(self.get, pb.TrafficSpec.FromString),
+                "Watch": grpc.unary_stream_rpc_method_handler(self.watch, pb.TrafficSpec.FromString),
+            },
+        )
+
+    async def _watch(self, request: pb.TrafficSpec, context: Context) -> Messages:
+        target = target_from_spec(request, self.answers.mesh.cluster_domain)
+        if isinstance(target, Refusal):
+            await refuse(context, target)
+        async for message in stream_messages(context, self.answers.refresher, self.answers.outbound, target, _encoded):
+            yield message
+
+
+def target_from_spec(spec: pb.TrafficSpec, cluster_domain: str) -> ServiceTarget | AddressTarget | Refusal:
+    """What a proxy wants to reach. The workload is checked, though no answer depends on it yet."""
+    workload = workload_from_token(spec.source_workload)
+    if isinstance(workload, Refusal) and workload.code is RefusalCode.INVALID_ARGUMENT:
+        return workload
+    match spec.WhichOneof("target"):
+        case "addr":
+            ip = ip_from_message(spec.addr.ip)
+            if ip is None:
+                return Refusal(RefusalCode.INVALID_ARGUMENT, "the target has no address")
+            if not 1 <= spec.addr.port <= 65535:
+                return Refusal(RefusalCode.INVALID_ARGUMENT, f"{spec.addr.port} is no port: expected 1 to 65535")
+            return AddressTarget(ip, spec.addr.port)
+        case "authority":
+            return _target_from_authority(spec.authority, cluster_domain)
+        case _:
+            return Refusal(RefusalCode.INVALID_ARGUMENT, "the request has no target")
+
+
+def _target_from_authority(authority: str, cluster_domain: str) -> ServiceTarget | AddressTarget | Refusal:
+    if not authority or " " in authority or "/" in authority:
+        return Refusal(RefusalCode.INVALID_ARGUMENT, f"{authority!r} is not an authority")
+    host, colon, port = authority.rpartition(":")
+    if colon and not host.endswith("]") and not (port.isascii() and port.isdigit()):
+        return Refusal(RefusalCode.INVALID_ARGUMENT, f"{authority!r} has no usable port")
+    target = target_from_path(authority, cluster_domain)
+    if isinstance(target, ServiceTarget) and not target.instance:
+        return target
+    # Any other name is somebody else's: the proxy makes its own policy for it.
+    return Refusal(RefusalCode.NOT_FOUND, f"{authority!r} is not the name of a service of this cluster")
+
+
+def _encoded(answer: OutboundAnswer) -> bytes:
+    assert not isinstance(answer, Refusal)
+    return outbound_message(answer).SerializeToString()

@@ -1,0 +1,1 @@
+"""What outlives a replica: snapshots in Redis."""
