@@ -322,7 +322,7 @@ def test_a_pod_outside_the_mesh_still_gets_the_opaque_ports_of_its_namespace() -
     ],
 )
 def test_service_lists_its_own_port_numbers(ports: list[dict[str, Any]], expected: str | None) -> None:
-    service = {"metadata": {"name": "db"}, "spec": {"ports": ports}}
+    service: dict[str, Any] = {"metadata": {"name": "db"}, "spec": {"ports": ports}}
     result = applied(service, annotate_service(MeshSettings(), service, {}).ops)
     annotations = result["metadata"].get("annotations", {})
     assert annotations.get("config.linkerd.io/opaque-ports") == expected

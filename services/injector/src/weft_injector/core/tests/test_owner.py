@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from weft_injector.core.owner import Owner, direct_owner, is_followed, root_owner
@@ -12,7 +14,7 @@ def references(*pairs: tuple[str, str]) -> tuple[OwnerReference, ...]:
     return tuple(OwnerReference("x/v1", kind, name) for kind, name in pairs)
 
 
-def a_pod(*pairs: tuple[str, str]) -> dict[str, object]:
+def a_pod(*pairs: tuple[str, str]) -> dict[str, Any]:
     return {
         "metadata": {"name": "p", "ownerReferences": [{"kind": k, "name": n, "apiVersion": "x/v1"} for k, n in pairs]},
         "spec": {"containers": []},
