@@ -102,6 +102,9 @@ def note_update(old: Object, new: Object, manager: str, now: str) -> Object:
     if asked != before:
         cleaned = [entry for entry in asked or [] if entry]
         return {**new, "metadata": {**new["metadata"], "managedFields": cleaned}}
+    if before is not None:
+        # A client that leaves the field out does not mean to erase it.
+        new = {**new, "metadata": {**new["metadata"], "managedFields": before}}
     owners = owners_of(old)
     if not any(owner.operation == "Apply" for owner in owners):
         return new

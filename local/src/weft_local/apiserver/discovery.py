@@ -1,8 +1,8 @@
-"""What clients ask before they do anything: groups, versions, resources, and the least OpenAPI that kubectl needs."""
+"""What clients ask before they do anything: groups, versions, resources, what kind of server this is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 from weft_common.version import VERSION
@@ -21,6 +21,13 @@ SERVER_VERSION: Final = {
     "platform": "linux/amd64",
 }
 
+CORE_VERSIONS: Final = {
+    "kind": "APIVersions",
+    "apiVersion": "v1",
+    "versions": ["v1"],
+    "serverAddressByClientCIDRs": [],
+}
+
 _SUBRESOURCE_KINDS: Final = {
     "scale": ("Scale", "autoscaling", "v1", ["get", "patch", "update"]),
     "token": ("TokenRequest", "authentication.k8s.io", "v1", ["create"]),
@@ -28,6 +35,7 @@ _SUBRESOURCE_KINDS: Final = {
     "exec": ("PodExecOptions", "", "v1", ["create", "get"]),
     "attach": ("PodAttachOptions", "", "v1", ["create", "get"]),
     "portforward": ("PodPortForwardOptions", "", "v1", ["create", "get"]),
+    "binding": ("Binding", "", "v1", ["create"]),
     "log": ("Pod", "", "v1", ["get"]),
     "finalize": ("Namespace", "", "v1", ["update"]),
 }
@@ -112,56 +120,12 @@ def api_resources(kinds: Iterable[Kind], group: str, version: str) -> dict[str, 
     }
 
 
-def openapi_v3_index(kinds: Iterable[Kind]) -> dict[str, Any]:
-    """Answer of /openapi/v3: one document per group and version."""
-    pairs = {(kind.group, version) for kind in kinds for version in kind.versions}
-    paths = {f"apis/{group}/{version}" if group else f"api/{version}" for group, version in pairs}
-    return {"paths": {path: {"serverRelativeURL": f"/openapi/v3/{path}"} for path in sorted(paths)}}
-
-
-def openapi_v3_document(kinds: Iterable[Kind], group: str, version: str) -> dict[str, Any]:
-    """Paths only, and in them what kubectl looks for: that PATCH takes fieldValidation, so the server validates."""
-    paths: dict[str, Any] = {}
-    parameter = {"name": "fieldValidation", "in": "query", "schema": {"type": "string", "uniqueItems": True}}
-    dry_run = {"name": "dryRun", "in": "query", "schema": {"type": "string", "uniqueItems": True}}
-    for kind in kinds:
-        if kind.group != group or version not in kind.versions:
-            continue
-        root = f"/apis/{group}/{version}" if group else f"/api/{version}"
-        scope = "/namespaces/{namespace}" if kind.namespaced else ""
-        gvk = {"group": group, "version": version, "kind": kind.kind}
-        operation = {
-            "parameters": [dry_run, parameter],
-            "responses": {"200": {"description": "OK"}},
-            "x-kubernetes-group-version-kind": gvk,
-        }
-        paths[f"{root}{scope}/{kind.plural}/{{name}}"] = {
-            "patch": {**operation, "x-kubernetes-action": "patch"},
-            "put": {**operation, "x-kubernetes-action": "put"},
-        }
-        paths[f"{root}{scope}/{kind.plural}"] = {"post": {**operation, "x-kubernetes-action": "post"}}
+def openid_configuration(issuer: str) -> dict[str, Any]:
+    """What tells others how to check our tokens."""
     return {
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": SERVER_VERSION["gitVersion"]},
-        "paths": paths,
-    }
-
-
-def openapi_v2(kinds: Iterable[Kind]) -> Mapping[str, Any]:
-    """The older document, for clients that ask for it: paths without schemas."""
-    paths: dict[str, Any] = {}
-    for group, version in sorted({(kind.group, version) for kind in kinds for version in kind.versions}):
-        for path, operations in openapi_v3_document(kinds, group, version)["paths"].items():
-            patch = dict(operations.get("patch") or {})
-            if patch:
-                patch["parameters"] = [
-                    {"name": name, "in": "query", "type": "string", "uniqueItems": True}
-                    for name in ("dryRun", "fieldValidation")
-                ]
-                paths[path] = {"patch": patch}
-    return {
-        "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": SERVER_VERSION["gitVersion"]},
-        "paths": paths,
-        "definitions": {},
+        "issuer": issuer,
+        "jwks_uri": f"{issuer}/openid/v1/jwks",
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
     }

@@ -1,7 +1,7 @@
 """Field paths: what a configuration sets, written the way managedFields writes it.
 
-A path is a tuple of elements: `f:name` for a field, `k:{...}` for the list element with these keys, `v:...` for a member of
-a set. Which lists have keys is data here; every other list is one value, owned whole.
+A path is a tuple of elements: `f:name` for a field, `k:{...}` for the list element with these keys, `v:...` for a
+member of a set. Which lists have keys is data here; every other list is one value, owned whole.
 Source: structured-merge-diff, fieldpath and FieldsV1.
 """
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from weft_local.apiserver.custom import CustomSchema
+
 # Verbs of every stored kind.
 VERBS: Final = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
@@ -22,8 +24,12 @@ class Kind:
     subresources: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     is_custom: bool = False
-    schemas: tuple[tuple[str, Any], ...] = ()
+    schemas: tuple[tuple[str, CustomSchema], ...] = ()
     printer_columns: tuple[tuple[str, str, str], ...] = ()
+
+    def schema(self, version: str) -> CustomSchema | None:
+        """What objects of a custom kind must look like in a version; None when nothing is demanded."""
+        return next((schema for name, schema in self.schemas if name == version), None)
 
     @property
     def id(self) -> str:
@@ -68,7 +74,7 @@ _RBAC: Final = "rbac.authorization.k8s.io"
 BUILT_IN: Final = (
     _k("", "v1", "namespaces", "Namespace", False, "ns", "status finalize"),
     _k("", "v1", "nodes", "Node", False, "no", "status"),
-    _k("", "v1", "pods", "Pod", True, "po", "status log exec attach portforward eviction", "all"),
+    _k("", "v1", "pods", "Pod", True, "po", "status log exec attach portforward eviction binding", "all"),
     _k("", "v1", "services", "Service", True, "svc", "status", "all"),
     _k("", "v1", "endpoints", "Endpoints", True, "ep"),
     _k("", "v1", "configmaps", "ConfigMap", True, "cm"),
@@ -140,6 +146,6 @@ def kind_from_crd(crd: dict[str, Any]) -> Kind:
         subresources=tuple(sorted(subresources)),
         categories=tuple(names.get("categories") or ()),
         is_custom=True,
-        schemas=tuple((v["name"], (v.get("schema") or {}).get("openAPIV3Schema")) for v in served),
+        schemas=tuple((v["name"], CustomSchema(v["schema"]["openAPIV3Schema"])) for v in served if v.get("schema")),
         printer_columns=tuple((c["name"], c["type"], c["jsonPath"]) for c in columns if not c.get("priority")),
     )

@@ -1,4 +1,4 @@
-"""The OpenAPI v3 documents kubectl reads: which writes may be validated by the server, and what `kubectl explain` shows.
+"""The OpenAPI v3 documents kubectl reads: which writes the server validates, and what `kubectl explain` shows.
 
 Made from the same shapes and CRD schemas that writes are checked with, so the two cannot differ. Strategic merge patch
 is left out of the documents on purpose: kubectl then computes it from its own compiled-in types.
@@ -85,8 +85,10 @@ def _operation(action: str, gvk: dict[str, str], schema: str, *, writes: bool = 
 
 
 def _kind_schema(kind: Kind, version: str) -> dict[str, Any]:
+    schema: dict[str, Any]
     if kind.is_custom:
-        schema = dict(dict(kind.schemas).get(version) or {"type": "object"})
+        custom = kind.schema(version)
+        schema = dict(custom.raw) if custom else {"type": "object"}
         schema["properties"] = {**_object_properties(), **(schema.get("properties") or {})}
         schema["properties"]["metadata"] = json_schema(METADATA)
     elif kind.id in SHAPES:

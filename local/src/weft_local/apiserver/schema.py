@@ -1,4 +1,4 @@
-"""Shapes of the built-in kinds that people write by hand: unknown fields, wrong types and missing values are found here.
+"""Shapes of the built-in kinds that people write by hand: unknown fields, wrong types, missing values.
 
 A shape is data: a dictionary of fields, a one-element list for lists, a type for scalars, ANY for what is kept as it
 is. Kinds without a shape are stored as they come. Messages follow the real API server's, since people search for them.
@@ -398,10 +398,8 @@ def _check(shape: Shape, value: Any, path: str, unknown: list[str], causes: list
         if not isinstance(value, dict):
             causes.append(_wrong_type(path, "object", value))
             return
-        required = {name[:-1] for name in shape if name.endswith("!")}
-        for name in sorted(required):
-            if value.get(name) in (None, ""):
-                causes.append(Cause(_join(path, name), "FieldValueRequired", "Required value"))
+        missing = sorted(name[:-1] for name in shape if name.endswith("!") and value.get(name[:-1]) in (None, ""))
+        causes.extend(Cause(_join(path, name), "FieldValueRequired", "Required value") for name in missing)
         for name, item in value.items():
             inner = shape.get(name, shape.get(f"{name}!"))
             if inner is None:
@@ -413,6 +411,8 @@ def _check(shape: Shape, value: Any, path: str, unknown: list[str], causes: list
             causes.append(_wrong_type(path, "array", value))
             return
         for index, item in enumerate(value):
+            if item is None:
+                causes.append(Cause(f"{path}[{index}]", "FieldValueTypeInvalid", "expected a value, found null"))
             _check(shape[0], item, f"{path}[{index}]", unknown, causes)
     elif isinstance(shape, MapOf):
         if not isinstance(value, dict):

@@ -86,6 +86,10 @@ class Storage:
             if namespace is None or key.namespace == namespace:
                 yield objects[key]
 
+    def count(self, kind: Kind) -> int:
+        """How many objects of a kind there are."""
+        return len(self._of(kind).objects)
+
     def create(self, kind: Kind, obj: Object, now: str) -> Object:
         """Store a new object, giving it uid, creation time and version. now: RFC 3339. Raises ApiError 409."""
         key = key_of(obj)
@@ -150,8 +154,13 @@ class Storage:
         return history[start:]
 
     async def wait_for_change(self, kind: Kind) -> None:
-        """Return after the next write of the kind. Check `changes_since` first."""
+        """Return after the next write of the kind, or when woken. Check `changes_since` first."""
         await self._of(kind).changed.wait()
+
+    def wake_all(self) -> None:
+        """Let everybody who waits for a change look again; used to end watches."""
+        for collection in self._collections.values():
+            _wake(collection)
 
     def _of(self, kind: Kind) -> _Collection:
         return self._collections.setdefault(kind.id, _Collection())
@@ -170,6 +179,10 @@ class Storage:
             dropped = len(collection.history) - HISTORY // 2
             collection.compacted = collection.history[dropped - 1].version
             del collection.history[:dropped]
-        # Wake everybody who waits now; whoever comes later waits for the next write.
-        collection.changed.set()
-        collection.changed = asyncio.Event()
+        _wake(collection)
+
+
+def _wake(collection: _Collection) -> None:
+    # Whoever waits now goes on; whoever comes later waits for the next write.
+    collection.changed.set()
+    collection.changed = asyncio.Event()

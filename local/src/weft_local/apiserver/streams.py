@@ -1,7 +1,7 @@
 """Commands, attachments and forwarded ports over WebSocket, as kubectl and the client libraries speak them.
 
-Channels: every message begins with one byte that names its channel. The v4 and v5 protocols differ in one thing: v5 has a
-channel to say that one direction is finished, so a command can see the end of its input.
+Channels: every message begins with one byte that names its channel. The v4 and v5 protocols differ in one thing: v5 has
+a channel to say that one direction is finished, so a command can see the end of its input.
 Source: k8s.io/apimachinery pkg/util/remotecommand and the Kubernetes enhancement 4006.
 """
 

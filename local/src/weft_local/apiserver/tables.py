@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -25,7 +25,7 @@ class Column:
     wide: bool = False
 
 
-def table(kind: Kind, objects: list[Object], now_s: float, list_metadata: Object, include: str) -> dict[str, Any]:
+def table(kind: Kind, objects: Sequence[Object], now_s: float, list_metadata: Object, include: str) -> dict[str, Any]:
     """A meta.k8s.io/v1 Table. include: Metadata, Object or None, as the client asked."""
     columns = _columns(kind)
     return {
@@ -332,7 +332,8 @@ _BY_KIND: Final[dict[str, tuple[Column, ...]]] = {
         Column(
             "Object",
             lambda obj, _: (
-                f"{_at(obj, 'involvedObject', 'kind', default='').lower()}/{_at(obj, 'involvedObject', 'name', default='')}"
+                f"{_at(obj, 'involvedObject', 'kind', default='').lower()}/"
+                f"{_at(obj, 'involvedObject', 'name', default='')}"
             ),
         ),
         Column("Message", lambda obj, _: str(obj.get("message", ""))),

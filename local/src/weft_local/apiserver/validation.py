@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-import jsonschema
-
 from weft_local.apiserver.errors import Cause
 from weft_local.apiserver.kinds import Kind
 from weft_local.apiserver.selectors import matches_labels, selector_from_object
@@ -27,8 +25,8 @@ _WORKLOADS: Final = frozenset({"apps/deployments", "apps/replicasets", "apps/sta
 def validate(kind: Kind, obj: Mapping[str, Any], version: str) -> list[Cause]:
     """Everything wrong with an object that has passed its shape, as far as this server checks."""
     causes = _metadata(kind, obj["metadata"])
-    if kind.is_custom:
-        causes += _custom(kind, obj, version)
+    if schema := kind.schema(version):
+        causes += schema.validate(obj)
     if kind.id == "/pods":
         causes += _pod_spec(obj["spec"], "spec")
     elif kind.id in _WORKLOADS:
@@ -45,10 +43,25 @@ def validate_update(kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any]) 
     causes = []
     if kind.id in _WORKLOADS and old["spec"].get("selector") != new["spec"].get("selector"):
         causes.append(Cause("spec.selector", "FieldValueInvalid", "field is immutable"))
-    if kind.id in ("/configmaps", "/secrets") and old.get("immutable"):
-        if any(old.get(name) != new.get(name) for name in ("data", "binaryData")):
-            causes.append(Cause("data", "FieldValueForbidden", "field is immutable when `immutable` is set"))
+    if kind.id == "/pods" and _fixed_pod_spec(old["spec"]) != _fixed_pod_spec(new["spec"]):
+        text = "Forbidden: pod updates may not change fields other than images, tolerations and deadlines"
+        causes.append(Cause("spec", "FieldValueForbidden", text))
+    if kind.id == "batch/jobs" and old["spec"].get("template") != new["spec"].get("template"):
+        causes.append(Cause("spec.template", "FieldValueInvalid", "field is immutable"))
+    has_new_data = any(old.get(name) != new.get(name) for name in ("data", "binaryData"))
+    if kind.id in ("/configmaps", "/secrets") and old.get("immutable") and has_new_data:
+        causes.append(Cause("data", "FieldValueForbidden", "field is immutable when `immutable` is set"))
     return causes
+
+
+def _fixed_pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A pod's spec without what may change: what is left is what the node has started. Binding sets nodeName."""
+    free = ("nodeName", "tolerations", "activeDeadlineSeconds", "terminationGracePeriodSeconds", "ephemeralContainers")
+    fixed = {name: value for name, value in spec.items() if name not in free}
+    for field in ("containers", "initContainers"):
+        if spec.get(field):
+            fixed[field] = [{**container, "image": ""} for container in spec[field]]
+    return fixed
 
 
 def _metadata(kind: Kind, metadata: Mapping[str, Any]) -> list[Cause]:
@@ -139,26 +152,6 @@ def _service(spec: Mapping[str, Any]) -> list[Cause]:
     if spec.get("type") == "ExternalName" and not spec.get("externalName"):
         causes.append(Cause("spec.externalName", "FieldValueRequired", "Required value"))
     return causes
-
-
-def _custom(kind: Kind, obj: Mapping[str, Any], version: str) -> list[Cause]:
-    schema = dict(kind.schemas).get(version)
-    if not schema:
-        return []
-    found = jsonschema.Draft202012Validator(schema).iter_errors(
-        {name: value for name, value in obj.items() if name not in ("apiVersion", "kind", "metadata")}
-    )
-    return [
-        Cause(_path_text(error.absolute_path), "FieldValueInvalid", error.message)
-        for error in sorted(found, key=lambda error: [str(part) for part in error.absolute_path])
-    ]
-
-
-def _path_text(path: Any) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or "<root>"
 
 
 def _duplicate(path: str, name: str) -> Cause:

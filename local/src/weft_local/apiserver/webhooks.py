@@ -12,8 +12,8 @@ import json
 import ssl
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -26,7 +26,6 @@ from weft_local.apiserver.selectors import matches_labels, selector_from_object
 
 DEFAULT_TIMEOUT_S: Final = 10
 _log = get_logger(__name__)
-T = TypeVar("T")
 
 # (namespace, name, port) of a Service -> where to connect.
 ResolveService = Callable[[str, str, int], Awaitable[tuple[str, int]]]
@@ -165,6 +164,17 @@ def denial(webhook_name: str, status: Mapping[str, Any]) -> ApiError:
     )
 
 
+def _patched(obj: dict[str, Any], operations: list[dict[str, Any]], webhook: str) -> dict[str, Any]:
+    try:
+        result = patches.json_patch(obj, operations)
+    except ApiError as error:
+        text = f'Internal error occurred: the patch of webhook "{webhook}" does not apply: {error.message}'
+        raise ApiError(500, "InternalError", text) from error
+    if not isinstance(result, dict) or not isinstance(result.get("metadata"), dict):
+        raise ApiError(500, "InternalError", f'Internal error occurred: webhook "{webhook}" leaves no object')
+    return result
+
+
 class WebhookCaller:
     """Calls webhooks over HTTPS. One session; use as `async with`."""
 
@@ -184,18 +194,22 @@ class WebhookCaller:
             await self._session.close()
 
     async def mutate(
-        self, webhooks: list[dict[str, Any]], request: AdmissionRequest, with_object: Callable[[Any], AdmissionRequest]
-    ) -> tuple[dict[str, Any] | None, list[str]]:
-        """The object after every webhook, and their warnings. with_object: the request carrying a changed object."""
+        self, webhooks: list[dict[str, Any]], request: AdmissionRequest
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The object after every webhook, and their warnings. Raises ApiError."""
+        if request.obj is None:
+            raise ValueError("a deletion has no object to change")
+        obj = request.obj
         warnings: list[str] = []
         for webhook in webhooks:
             verdict = await self._ask(webhook, request)
             if verdict is None:
                 continue
             warnings += verdict.warnings
-            if verdict.patch and request.obj is not None:
-                request = with_object(patches.json_patch(request.obj, verdict.patch))
-        return request.obj, warnings
+            if verdict.patch:
+                obj = _patched(obj, verdict.patch, str(webhook.get("name", "")))
+                request = replace(request, obj=obj)
+        return obj, warnings
 
     async def validate(self, webhooks: list[dict[str, Any]], request: AdmissionRequest) -> list[str]:
         """Ask all at once; their warnings. Raises the first refusal in their order."""
@@ -214,8 +228,8 @@ class WebhookCaller:
         uid = str(uuid.uuid4())
         try:
             verdict = read_verdict(await self._post(webhook, request.review(uid)), uid)
-        except (WebhookFailed, aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            why = str(error) or "timed out" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        except (WebhookFailed, aiohttp.ClientError, OSError, LookupError, ValueError) as error:
+            why = str(error) or ("timed out" if isinstance(error, TimeoutError) else type(error).__name__)
             if webhook.get("failurePolicy", "Fail") == "Ignore":
                 _log.warning("admission webhook failed and is ignored", webhook=name, error=why)
                 return None
