@@ -1,4 +1,4 @@
-"""Cluster DNS: UDP and TCP on the gateway address. Answers for the cluster's domain, passes everything else to the host's resolvers.
+"""Cluster DNS: UDP and TCP on the gateway address. What is not the cluster's goes to the host's resolvers.
 
 The index follows Services and EndpointSlices through informers; a query is answered from memory.
 """
@@ -10,9 +10,22 @@ import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from dnslib import AAAA, CNAME, PTR, QTYPE, RCODE, RR, SOA, SRV, TXT, A, DNSError, DNSRecord
+from dnslib import (  # type: ignore[import-untyped]  # the library ships no types
+    AAAA,
+    CNAME,
+    PTR,
+    QTYPE,
+    RCODE,
+    RR,
+    SOA,
+    SRV,
+    TXT,
+    A,
+    DNSError,
+    DNSRecord,
+)
 from weft_common.kube.client import KubeClient
 from weft_common.kube.informer import Informer
 from weft_common.kube.resource import ENDPOINT_SLICES, SERVICES
@@ -30,7 +43,7 @@ _log = get_logger(__name__)
 
 
 class DnsServer:
-    """port: 0 picks one, for tests. upstreams: None reads the host's /etc/resolv.conf. ready: it answers from a full index."""
+    """port: 0 picks one. upstreams: None reads the host's /etc/resolv.conf. ready: it answers from a full index."""
 
     def __init__(
         self, address: str, domain: str = "cluster.local", port: int = 53, upstreams: Sequence[str] | None = None
@@ -128,8 +141,8 @@ class _UdpProtocol(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # A cast, because the event loop's own class does not derive from the one that describes it.
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self._queries.create_task(self._reply(data, addr))
