@@ -6,7 +6,6 @@ Order: --kubeconfig, $KUBECONFIG, the running `weft local` cluster, ~/.kube/conf
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
@@ -19,7 +18,6 @@ from weft_cli.errors import BadInput, CliError
 
 T = TypeVar("T")
 
-LOCAL_KUBECONFIG: Final = "weft_local.cluster:kubeconfig_path"
 INTERRUPTED: Final = 130
 
 
@@ -39,12 +37,28 @@ def find_cluster(
 
 def local_kubeconfig() -> Path | None:
     """That of the running `weft local` cluster, None when there is none."""
-    module, _, function = LOCAL_KUBECONFIG.partition(":")
+    found = _running_local()
+    return found[0] if found else None
+
+
+def local_web(config: KubeConfig) -> str | None:
+    """Address of the UI on this host, when the cluster is the running local one and its UI is up."""
+    found = _running_local()
+    return found[2] or None if found and found[1].rstrip("/") == config.server else None
+
+
+def _running_local() -> tuple[Path, str, str] | None:
+    """(kubeconfig, address of the API server, address of the UI) of the local cluster."""
     try:
-        path = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError):
+        from weft_local.cluster.state import DEFAULT_NAME, running, state_dir
+    except ImportError:
+        # A command line without weft-local works against any other cluster.
         return None
-    return path if isinstance(path, Path) and path.is_file() else None
+    state = state_dir(DEFAULT_NAME)
+    record = running(state)
+    if record is None or not state.kubeconfig.is_file():
+        return None
+    return state.kubeconfig, record.api, record.web
 
 
 def run(main: Coroutine[Any, Any, T], config: KubeConfig | None = None) -> T:

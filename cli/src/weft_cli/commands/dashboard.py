@@ -10,7 +10,7 @@ import typer
 from weft_common.kube.client import KubeClient, KubeError
 from weft_common.kube.resource import SERVICES
 
-from weft_cli.cluster import find_cluster, run
+from weft_cli.cluster import find_cluster, local_web, run
 from weft_cli.errors import CliError
 from weft_cli.options import ContextOption, KubeconfigOption
 
@@ -32,7 +32,8 @@ def dashboard(
         async with KubeClient(config) as kube:
             return await find_web(kube)
 
-    address = run(main(), config)
+    # A local cluster forwards its UI to this host's loopback, which works through an SSH tunnel too.
+    address = local_web(config) or run(main(), config)
     typer.echo(address)
     if not url and not webbrowser.open(address):
         typer.echo("no browser here; open the address above", err=True)
