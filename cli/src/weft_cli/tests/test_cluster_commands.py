@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from weft_common.kube.resource import MUTATING_WEBHOOKS
 
 from weft_cli.__main__ import main
 from weft_cli.cluster_facts import pod_facts
@@ -62,14 +63,18 @@ class Mesh:
             f"{api}/namespaces/linkerd-viz/pods": [pod(name, "linkerd-viz") for name in ("metrics-api", "web")],
             f"{api}/namespaces/linkerd-viz/services/metrics-api": {"spec": {"clusterIP": "None"}},
             f"{api}/pods": [],
-            "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/linkerd-proxy-injector-webhook-config": {
+            MUTATING_WEBHOOKS.path(None, "linkerd-proxy-injector-webhook-config"): {
                 "webhooks": [{"clientConfig": {"caBundle": encoded(WEBHOOK.pem)}}]
             },
         }
-        self.asked = asyncio.Event()
+        self.looks = 0
+        self.on_second_look: Callable[[], None] = lambda: None
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.asked.set()
+        if request.path == "/version":
+            self.looks += 1
+            if self.looks == 2:
+                self.on_second_look()
         found = self.objects.get(request.path)
         if found is None:
             return web.json_response({"reason": "NotFound", "message": f"{request.path} not found"}, status=404)
@@ -122,17 +127,12 @@ async def test_check_waits_for_pods_that_are_starting_and_says_so(weft: Run) -> 
     pods = mesh.objects["/api/v1/namespaces/linkerd/pods"]
     pods[0] = pod("linkerd-identity", ready=False)
 
-    async def become_ready() -> None:
-        await mesh.asked.wait()
-        # The first look is over once the check has begun its pause, well before it asks again.
-        await asyncio.sleep(1)
+    def become_ready() -> None:
         pods[0] = pod("linkerd-identity")
 
+    mesh.on_second_look = become_ready
     with serving(Answers()) as address:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(become_ready())
-            found = group.create_task(weft(mesh, "check", "--wait", "30s", "--api-addr", address))
-    code, out, err = found.result()
+        code, out, err = await weft(mesh, "check", "--wait", "30s", "--api-addr", address)
     assert err == "waiting: control plane pods are ready: linkerd-identity-5d-x: identity, linkerd-proxy not ready\n"
     assert (code, out.endswith("√\n")) == (0, True)
 

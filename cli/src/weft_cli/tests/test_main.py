@@ -44,7 +44,7 @@ def test_unknown_command_brings_a_suggestion(capsys: pytest.CaptureFixture[str])
 
 
 def test_command_whose_distribution_is_absent_says_which() -> None:
-    with pytest.raises(CliError, match="weft_absent.cli is not installed") as caught:
+    with pytest.raises(CliError, match=r"weft_absent\.cli is not installed") as caught:
         load("absent", LazyCommand("weft_absent.cli:app", ""))
     assert caught.value.hint == "install the distribution weft-absent"
 
