@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 
 from weft_local.cluster.process import end
-from weft_local.cluster.state import StateDir, exclusively, read_record
+from weft_local.cluster.state import StateDir, read_record
 from weft_local.node.cleanup import cleanup, leftovers
 from weft_local.node.settings import NodeSettings
 
@@ -22,19 +22,15 @@ def what_would_go(state: StateDir) -> list[str]:
 
 
 def take_down(state: StateDir, tell: Callable[[str], None]) -> None:
-    """End the process in order, then remove everything that carries the cluster's name. Idempotent."""
-    with exclusively(state):
-        record = read_record(state)
-        if record is not None:
-            end(record, tell)
-        cleanup(_settings(state))
-        shutil.rmtree(state.root, ignore_errors=True)
-    # Folders we made on the way, unless another cluster or the user keeps something there.
-    for folder in (state.root.parent,):
-        try:
-            folder.rmdir()
-        except OSError:
-            break
+    """End the process in order, then remove everything that carries the cluster's name. Idempotent.
+
+    Hold the cluster's lock around it.
+    """
+    record = read_record(state)
+    if record is not None:
+        end(record, tell)
+    cleanup(_settings(state))
+    shutil.rmtree(state.root, ignore_errors=True)
 
 
 def _settings(state: StateDir) -> NodeSettings:

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from weft_local.cluster.state import Record, StateDir, read_record
+from weft_local.cluster.state import Record, StateDir, process_start, read_record
 
 START_S: Final = 30.0
 _GRACE_S: Final = 60.0
@@ -25,7 +26,7 @@ class StartFailed(Exception):
     """The cluster's process ended before it served. The text holds the end of its log."""
 
 
-def spawn(state: StateDir, *, with_parent: bool) -> subprocess.Popen[bytes]:
+def spawn(state: StateDir) -> subprocess.Popen[bytes]:
     """Start the process for the order in the state directory; its output goes to the cluster's log."""
     with state.log.open("ab") as log:
         return subprocess.Popen(
@@ -62,7 +63,8 @@ def end(record: Record, tell: Callable[[str], None]) -> None:
     except ProcessLookupError:
         return
     try:
-        if not record.is_running:
+        if process_start(record.pid) != record.process_start:
+            # It ended, and the pid went to another process before the handle was opened.
             return
         signal.pidfd_send_signal(handle, signal.SIGTERM)
         if not select.select([handle], [], [], _GRACE_S)[0]:
@@ -73,11 +75,9 @@ def end(record: Record, tell: Callable[[str], None]) -> None:
         pass
     finally:
         os.close(handle)
-    try:
+    # When it is our own child, only we can take its remains away.
+    with suppress(ChildProcessError):
         os.waitpid(record.pid, os.WNOHANG)
-    except ChildProcessError:
-        # Not our child: somebody else reaps it.
-        pass
 
 
 def log_tail(path: Path, lines: int = _LOG_LINES) -> str:

@@ -31,9 +31,11 @@ def ready_address(operations: Operations, namespace: str, name: str, port: int) 
         for slice_port in slice_.get("ports") or ():
             if slice_port.get("name", "") != service_port.get("name", ""):
                 continue
-            for endpoint in slice_.get("endpoints") or ():
-                if (endpoint.get("conditions") or {}).get("ready", True):
-                    found.append((str(endpoint["addresses"][0]), int(slice_port["port"])))
+            found += [
+                (str(endpoint["addresses"][0]), int(slice_port["port"]))
+                for endpoint in slice_.get("endpoints") or ()
+                if (endpoint.get("conditions") or {}).get("ready", True)
+            ]
     if not found:
         raise LookupError(f"no endpoints available for service {namespace}/{name}")
     return random.choice(found)

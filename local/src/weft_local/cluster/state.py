@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -130,5 +130,11 @@ def exclusively(state: StateDir) -> Iterator[None]:
             raise AnotherAtWork(f"another `weft local` command is busy with cluster {state.name!r}") from error
         yield
     finally:
-        path.unlink(missing_ok=True)
         os.close(fd)
+
+
+def remove_lock(state: StateDir) -> None:
+    """Take the lock file away, and the folder above it unless another cluster keeps something there."""
+    (state.root.parent / f".{state.name}.lock").unlink(missing_ok=True)
+    with suppress(OSError):
+        state.root.parent.rmdir()

@@ -46,8 +46,8 @@ _API_NAMES: Final = (
     "kubernetes.default.svc.cluster.local",
     "localhost",
 )
-# Longest that pods may take to stop when the cluster goes; their own grace periods are usually shorter.
-STOP_S: Final = 45.0
+# Longest that pods may take to stop when the whole cluster goes; whoever waits for `down` waits this long at most.
+STOP_S: Final = 15.0
 
 _log = get_logger(__name__)
 

@@ -10,12 +10,12 @@ from weft_common.kube.resource import DAEMON_SETS, NODES, PODS, ObjectKey, key_o
 from weft_local.controllers.core.objects import (
     available_in_s,
     changed,
-    content_hash,
     is_finished,
     is_ready,
     is_terminating,
     pod_from_template,
     ref,
+    template_hash,
 )
 from weft_local.controllers.core.plan import NOTHING, Action, Create, Delete, Patch, Plan
 from weft_local.controllers.core.statefulset import REVISION_LABEL
@@ -28,7 +28,7 @@ def reconcile(world: World, key: ObjectKey, now: datetime) -> Plan:
     if daemon_set is None or is_terminating(daemon_set):
         return NOTHING
     spec = daemon_set["spec"]
-    revision = content_hash(spec["template"])
+    revision = template_hash(spec["template"])
     rolling = (spec.get("updateStrategy") or {}).get("type", "RollingUpdate") == "RollingUpdate"
     node_selector = (spec["template"].get("spec") or {}).get("nodeSelector") or {}
     nodes = {

@@ -12,7 +12,6 @@ from weft_common.kube.resource import DEPLOYMENTS, PODS, REPLICA_SETS, ObjectKey
 from weft_local.controllers.core.objects import (
     available_in_s,
     changed,
-    content_hash,
     count_or_percent,
     is_active,
     is_finished,
@@ -20,6 +19,7 @@ from weft_local.controllers.core.objects import (
     is_terminating,
     owned_by,
     ref,
+    template_hash,
     time_from_text,
     with_condition,
 )
@@ -61,7 +61,7 @@ def reconcile(world: World, key: ObjectKey, now: datetime) -> Plan:
         return NOTHING
     spec = deployment["spec"]
     generations = _generations(world, deployment, now)
-    wanted_hash = content_hash(spec["template"])
+    wanted_hash = template_hash(spec["template"])
     new = next((one for one in generations if _hash_of(one.obj) == wanted_hash), None)
     old = [one for one in generations if one is not new]
 
@@ -171,18 +171,18 @@ def _is_recreate(spec: Mapping[str, Any]) -> bool:
     return (spec.get("strategy") or {}).get("type") == "Recreate"
 
 
-def _replica_set(deployment: Object, template_hash: str, replicas: int, revision: str) -> Object:
+def _replica_set(deployment: Object, hash_: str, replicas: int, revision: str) -> Object:
     spec, metadata = deployment["spec"], deployment["metadata"]
     template = spec["template"]
-    labels = {**(template.get("metadata") or {}).get("labels", {}), HASH_LABEL: template_hash}
+    labels = {**(template.get("metadata") or {}).get("labels", {}), HASH_LABEL: hash_}
     selector = dict(spec.get("selector") or {})
-    selector["matchLabels"] = {**(selector.get("matchLabels") or {}), HASH_LABEL: template_hash}
+    selector["matchLabels"] = {**(selector.get("matchLabels") or {}), HASH_LABEL: hash_}
     annotations = {name: text for name, text in (metadata.get("annotations") or {}).items() if name not in _NOT_COPIED}
     return {
         "apiVersion": REPLICA_SETS.api_version,
         "kind": REPLICA_SETS.kind,
         "metadata": {
-            "name": f"{metadata['name']}-{template_hash}",
+            "name": f"{metadata['name']}-{hash_}",
             "namespace": metadata["namespace"],
             "labels": labels,
             "annotations": {**annotations, REVISION: revision},
@@ -226,7 +226,7 @@ def _status(
     )
     name = deployment["metadata"]["name"]
     if new is None:
-        message = f'Created new replica set "{name}-{content_hash(spec["template"])}"'
+        message = f'Created new replica set "{name}-{template_hash(spec["template"])}"'
         conditions = with_condition(conditions, "Progressing", True, "NewReplicaSetCreated", message, now)
         return {**counts, "conditions": conditions}, None
     shown = f'ReplicaSet "{new.key.name}"'

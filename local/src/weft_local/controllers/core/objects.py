@@ -41,6 +41,21 @@ def content_hash(value: object) -> str:
     return "".join(letters)
 
 
+def template_hash(template: Object) -> str:
+    """A short name for what a pod template makes. Absent and empty metadata, absent and null fields are the same."""
+    metadata = template.get("metadata") or {}
+    kept = {name: metadata[name] for name in ("labels", "annotations") if metadata.get(name)}
+    return content_hash([kept, _without_nulls(template.get("spec"))])
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(one) for name, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [_without_nulls(one) for one in value]
+    return value
+
+
 def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str] | None) -> bool:
     """Whether a LabelSelector selects labels. A selector that is absent selects nothing, an empty one everything."""
     if selector is None:

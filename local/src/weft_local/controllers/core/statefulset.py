@@ -14,12 +14,12 @@ from weft_common.kube.resource import PODS, STATEFUL_SETS, ObjectKey, key_of
 from weft_local.controllers.core.objects import (
     available_in_s,
     changed,
-    content_hash,
     is_finished,
     is_ready,
     is_terminating,
     pod_from_template,
     ref,
+    template_hash,
 )
 from weft_local.controllers.core.plan import NOTHING, Action, Create, Delete, Patch, Plan
 from weft_local.controllers.core.world import Object, World
@@ -38,7 +38,7 @@ def reconcile(world: World, key: ObjectKey, now: datetime) -> Plan:
     first = int((spec.get("ordinals") or {}).get("start", 0))
     wanted = range(first, first + int(spec.get("replicas", 1)))
     pods = {_ordinal(pod): pod for pod in world.children(PODS, stateful_set)}
-    revision = content_hash([spec["template"], spec.get("volumeClaimTemplates")])
+    revision = template_hash(spec["template"])
     min_ready_s = int(spec.get("minReadySeconds", 0))
     waits = {ordinal: available_in_s(pod, min_ready_s, now) for ordinal, pod in pods.items()}
 
