@@ -1,12 +1,12 @@
 """weft-proxy: read the environment, run, exit code. Nothing heavy is imported before the environment proved usable."""
 
 import argparse
-import asyncio
 import gc
 import os
 import sys
 
 from weft_proxy import VERSION
+from weft_proxy.lean import trim_imports
 
 DESCRIPTION = "Data-plane proxy of the Weft service mesh. Settings come from the environment; see --help."
 EXIT_BROKEN_INSTALL = 1
@@ -69,6 +69,7 @@ def _run() -> int:
     # gRPC must not install fork handlers or chatter on stderr: this process never forks, and its log has one sink.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    trim_imports()
     try:
         from weft_proxy import engine
     except ImportError as error:
@@ -77,6 +78,8 @@ def _run() -> int:
     if engine.VERSION != VERSION:
         print(f"weft-proxy: engine {engine.VERSION} does not fit weft-proxy {VERSION}; install both", file=sys.stderr)
         return EXIT_BROKEN_INSTALL
+
+    import asyncio
 
     from weft_proxy.app import EXIT_FAILED, App
     from weft_proxy.core.engine_settings import engine_settings
