@@ -21,7 +21,7 @@ from weft_destination.core.names import (
 )
 from weft_destination.core.profile import ProfileAnswer
 from weft_destination.rpc.encode_destination import known_from_update, profile_message, updates_between
-from weft_destination.rpc.streams import Context, Messages, StreamMetrics, counted, latest, refuse, stream_messages
+from weft_destination.rpc.streams import Context, Messages, StreamMetrics, latest, refuse, send, stream_messages
 
 LoadSnapshot = Callable[[ServiceTarget], Awaitable[bytes | None]]
 
@@ -34,13 +34,13 @@ class DestinationService:
     metrics: StreamMetrics
     load_snapshot: LoadSnapshot
 
-    def get(self, request: pb.GetDestination, context: Context) -> Messages:
+    async def get(self, request: pb.GetDestination, context: Context) -> None:
         """Endpoints of a name."""
-        return counted(self.metrics, "Get", self._get(request, context))
+        await send(context, self._get(request, context), self.metrics, "Get")
 
-    def get_profile(self, request: pb.GetDestination, context: Context) -> Messages:
+    async def get_profile(self, request: pb.GetDestination, context: Context) -> None:
         """What a name or an address is."""
-        return counted(self.metrics, "GetProfile", self._get_profile(request, context))
+        await send(context, self._get_profile(request, context), self.metrics, "GetProfile")
 
     def handler(self) -> grpc.GenericRpcHandler:
         """For `Server.add_generic_rpc_handlers`."""

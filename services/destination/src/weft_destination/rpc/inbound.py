@@ -11,7 +11,7 @@ from weft_destination.answers import Answers, ServerQuestion
 from weft_destination.core.inbound import InboundAnswer, inbound_server_of
 from weft_destination.core.names import Refusal, RefusalCode, workload_from_token
 from weft_destination.rpc.encode_inbound import inbound_message
-from weft_destination.rpc.streams import Context, Messages, StreamMetrics, counted, refuse, stream_messages
+from weft_destination.rpc.streams import Context, Messages, StreamMetrics, refuse, send, stream_messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class InboundService:
             await refuse(context, answer)
         return self._encoded(answer)
 
-    def watch_port(self, request: pb.PortSpec, context: Context) -> Messages:
+    async def watch_port(self, request: pb.PortSpec, context: Context) -> None:
         """The server on a port, and each change of it."""
-        return counted(self.metrics, "WatchPort", self._watch_port(request, context))
+        await send(context, self._watch_port(request, context), self.metrics, "WatchPort")
 
     def handler(self) -> grpc.GenericRpcHandler:
         """For `Server.add_generic_rpc_handlers`."""

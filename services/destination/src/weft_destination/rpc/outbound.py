@@ -19,7 +19,7 @@ from weft_destination.core.names import (
 from weft_destination.core.outbound import OutboundAnswer, outbound_policy_of
 from weft_destination.rpc.encode_common import ip_from_message
 from weft_destination.rpc.encode_outbound import outbound_message
-from weft_destination.rpc.streams import Context, Messages, StreamMetrics, counted, refuse, stream_messages
+from weft_destination.rpc.streams import Context, Messages, StreamMetrics, refuse, send, stream_messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class OutboundService:
             await refuse(context, answer)
         return outbound_message(answer).SerializeToString()
 
-    def watch(self, request: pb.TrafficSpec, context: Context) -> Messages:
+    async def watch(self, request: pb.TrafficSpec, context: Context) -> None:
         """The policy of a target, and each change of it."""
-        return counted(self.metrics, "OutboundWatch", self._watch(request, context))
+        await send(context, self._watch(request, context), self.metrics, "OutboundWatch")
 
     def handler(self) -> grpc.GenericRpcHandler:
         """For `Server.add_generic_rpc_handlers`."""

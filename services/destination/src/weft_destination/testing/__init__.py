@@ -1,0 +1,1 @@
+"""Material for tests of this package; nothing that serves imports it."""
