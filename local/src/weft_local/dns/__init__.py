@@ -1,7 +1,1 @@
-"""Cluster DNS. Public door: DnsServer."""
-
-from __future__ import annotations
-
-from weft_local.dns.server import DnsServer
-
-__all__ = ["DnsServer"]
+"""Cluster DNS. Public door: `server.DnsServer`. Nothing is imported here, so that looking in costs nothing."""

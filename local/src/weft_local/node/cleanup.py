@@ -1,4 +1,4 @@
-"""Takes away everything a cluster left on the machine, running or killed. Idempotent, and limited to what carries its name.
+"""Takes away what a cluster left on the machine, running or killed. Idempotent; touches only what carries its name.
 
 Runs without an event loop: pyroute2 brings its own. From a coroutine call it in a thread.
 """
@@ -6,6 +6,7 @@ Runs without an event loop: pyroute2 brings its own. From a coroutine call it in
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -73,8 +74,13 @@ def _links(settings: NodeSettings) -> list[str]:
 def _has_table(settings: NodeSettings) -> bool:
     if shutil.which("nft") is None:
         return False
-    command = ["nft", "list", "table", "ip", settings.nft_table]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    return _nft("list", settings)
+
+
+def _nft(verb: str, settings: NodeSettings) -> bool:
+    program = shutil.which("nft") or "nft"
+    command = [program, verb, "table", "ip", settings.nft_table]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0  # our own words
 
 
 def _mounts(settings: NodeSettings) -> list[Path]:
@@ -100,8 +106,6 @@ def _await_end(pid: int, patience_s: float = 5.0) -> None:
     try:
         signal.pidfd_send_signal(handle, signal.SIGKILL)
         deadline = time.monotonic() + patience_s
-        import select
-
         select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
     except ProcessLookupError:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -228,8 +229,6 @@ class KubeCluster:
 
 def node_object(settings: NodeSettings, now: float) -> dict[str, Any]:
     """The Node that stands for this machine."""
-    import os
-
     machine = os.uname()
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine.machine, machine.machine)
     memory_ki = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024

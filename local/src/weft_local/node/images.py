@@ -67,7 +67,7 @@ def entrypoint(image: str, overrides: Mapping[str, tuple[str, ...]]) -> tuple[st
 
 
 def argv_of(container: ContainerSpec, overrides: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """What a container runs: command and args as in Kubernetes; --image replaces an image's entrypoint, not a command."""
+    """What a container runs: command and args as in Kubernetes; --image stands in for an image, not for a command."""
     if container.command:
         return container.command + container.args
     return entrypoint(container.image, overrides) + container.args

@@ -10,6 +10,8 @@ not be started, {"exit": code} when it ended (128 + signal when a signal ended i
 runs one more command inside a running container, reports failure on standard error and passes the exit code on.
 """
 
+# pathlib would cost a quarter of this program's start time, and starting a process is its purpose.
+# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH110, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH211, S606
 from __future__ import annotations
 
 import ctypes
@@ -42,7 +44,29 @@ OWN_MOUNTS = ("/proc", "/sys", "/dev", "/run")
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 # Kernel views, not data: nothing a container's files could live on.
 PSEUDO_FILESYSTEMS = frozenset(
-    ["proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "cgroup", "cgroup2", "mqueue", "debugfs", "tracefs", "securityfs", "bpf", "pstore", "configfs", "fusectl", "hugetlbfs", "autofs", "binfmt_misc", "nsfs", "efivarfs", "rpc_pipefs"]
+    [
+        "proc",
+        "sysfs",
+        "devtmpfs",
+        "devpts",
+        "tmpfs",
+        "cgroup",
+        "cgroup2",
+        "mqueue",
+        "debugfs",
+        "tracefs",
+        "securityfs",
+        "bpf",
+        "pstore",
+        "configfs",
+        "fusectl",
+        "hugetlbfs",
+        "autofs",
+        "binfmt_misc",
+        "nsfs",
+        "efivarfs",
+        "rpc_pipefs",
+    ]
 )
 
 libc = ctypes.CDLL(None, use_errno=True)

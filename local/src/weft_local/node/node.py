@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from ipaddress import IPv4Address
 
 from weft_common.kube.client import KubeClient, KubeError
 from weft_common.kube.informer import Informer
@@ -129,9 +128,10 @@ class Node:
                         worker.pod, "Normal", "Scheduled", f"Successfully assigned {key.namespace}/{key.name}"
                     )
             await worker.run()
-        except Exception:
+        except Exception as error:
             # One pod's trouble must not take the others down; what is left of it was torn down on the way.
             _log.exception("pod failed", pod=f"{key.namespace}/{key.name}")
+            await worker.fail(error)
         finally:
             self._addresses.give_back(worker.ip)
             del self._workers[key]
@@ -221,11 +221,6 @@ class Node:
         if annotated in worker.states:
             return str(annotated)
         return worker.pod.of_role(Role.APP)[0].name
-
-
-def pod_address(worker: PodWorker) -> IPv4Address:
-    """Where a pod can be reached."""
-    return worker.ip
 
 
 def _watch_children_without_threads() -> None:

@@ -107,6 +107,11 @@ class PodWorker:
         """The live process of a container."""
         return self._running.get(container)
 
+    async def fail(self, error: BaseException) -> None:
+        """Our own fault: show it on the pod instead of leaving its last state standing."""
+        self._failure = ("NodeError", f"the node could not go on with this pod: {error!r}")
+        await self._publish()
+
     @property
     def is_stopping(self) -> bool:
         return self.pod.deleting or self._evicted or self._failure is not None
@@ -178,6 +183,9 @@ class PodWorker:
         try:
             netns = await self._network_namespace()
             launch = await self._files.launch_spec(spec, netns)
+            if self.states[name].runs == 0:
+                self._event("Normal", "Pulled", f"Image {spec.image!r} stands for {launch.argv[0]!r} here", spec)
+            self._event("Normal", "Created", f"Created container {name}", spec)
             process = await start_container(launch, self._ledger)
         except (ReferenceMissing, ValueError) as error:
             self._not_started(spec, "CreateContainerConfigError", str(error))
@@ -265,7 +273,8 @@ class PodWorker:
         if process.handles(signal.SIGTERM):
             process.send(signal.SIGTERM)
         else:
-            left_s = min(left_s, LINGER_S)
+            # Open requests matter only while there is somebody to send them.
+            left_s = 0.0 if self._evicted else min(left_s, LINGER_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(left_s):
                 while self._running.get(spec.name) is process:

@@ -168,8 +168,8 @@ class PodFiles:
         if pod.subdomain:
             names = f"{pod.hostname}.{pod.subdomain}.{pod.namespace}.svc.{domain} {pod.hostname}"
         hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", f"{self._pod_ip} {names}"]
-        for alias in pod.raw["spec"].get("hostAliases") or ():
-            hosts.append(f"{alias['ip']} {' '.join(alias.get('hostnames') or ())}")
+        aliases = pod.raw["spec"].get("hostAliases") or ()
+        hosts += [f"{alias['ip']} {' '.join(alias.get('hostnames') or ())}" for alias in aliases]
         dns = pod.raw["spec"].get("dnsConfig") or {}
         if pod.raw["spec"].get("dnsPolicy") == "None":
             resolver = "".join(f"nameserver {ip}\n" for ip in dns.get("nameservers") or ())

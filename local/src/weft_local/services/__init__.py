@@ -1,7 +1,1 @@
-"""ClusterIP for clients outside the mesh and for the host. Public door: ServiceRules."""
-
-from __future__ import annotations
-
-from weft_local.services.rules import RulesRefused, ServiceRules
-
-__all__ = ["RulesRefused", "ServiceRules"]
+"""ClusterIP for clients outside the mesh and for the host. Public door: `rules.ServiceRules`. Imports nothing."""

@@ -1,4 +1,4 @@
-"""Services and endpoints as names see them. A plain value with apply, delete and reset per kind; no wire format, no I/O."""
+"""Services and endpoints as names see them: a value with apply, delete and reset per kind. No wire format, no I/O."""
 
 from __future__ import annotations
 

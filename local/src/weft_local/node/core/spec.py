@@ -1,4 +1,4 @@
-"""What the node reads of a Pod, as values. Parses the API's JSON once; raises ValueError naming the field it cannot use.
+"""What the node reads of a Pod, as values. Parses the API's JSON once; raises ValueError for what it cannot use.
 
 Knows nothing of processes or mounts. Fields the node does not act on (affinity, tolerations, seccomp) are not read.
 """

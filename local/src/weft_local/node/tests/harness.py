@@ -19,11 +19,11 @@ from weft_common.kube.resource import NAMESPACES, PODS, SERVICE_ACCOUNTS
 from weft_local.apiserver.server import ApiServer, ApiServerSettings
 from weft_local.apiserver.tokens import User
 from weft_local.cluster.pki import certificate_authority, server_certificate
-from weft_local.dns import DnsServer
+from weft_local.dns.server import DnsServer
 from weft_local.node.cleanup import cleanup
 from weft_local.node.node import Node
 from weft_local.node.settings import NodeSettings
-from weft_local.services import ServiceRules
+from weft_local.services.rules import ServiceRules
 
 NAMESPACE = "default"
 
@@ -146,7 +146,7 @@ async def running_cluster(name: str, state_dir: Path, octet: int, **extra: Any) 
         service_cidr=IPv4Network(f"10.{octet}.128.0/17"),
         **extra,
     )
-    state_dir.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(state_dir.mkdir, parents=True, exist_ok=True)
     now = datetime.now(UTC)
     authority = certificate_authority("test", now)
     issued = server_certificate(authority, ["localhost"], ["127.0.0.1"], now)

@@ -115,7 +115,7 @@ async def test_user_mounts_environment_and_tokens_are_as_the_manifest_says(clust
     await cluster.kube.patch(CONFIG_MAPS.path(NAMESPACE, "settings"), {"data": {"mode": "slow"}})
     async with asyncio.timeout(5):
         while (await cluster.exec("files", "cat", "/etc/settings/mode"))[1] != "slow":
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # another process sees it
 
 
 async def test_added_capability_lets_another_user_change_its_network(cluster: TestCluster) -> None:
@@ -157,7 +157,7 @@ async def test_sidecars_start_first_and_stop_last(cluster: TestCluster) -> None:
     # Ready says that the processes run, not that the shell has come to its second command.
     async with asyncio.timeout(5):
         while "start app" not in (order / "order").read_text():
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # another process writes it
     await cluster.kube.delete(PODS.path(NAMESPACE, "ordered"))
     await cluster.gone("ordered")
     lines = (order / "order").read_text().splitlines()
@@ -171,7 +171,7 @@ async def test_crash_loop_shows_back_off_last_state_and_the_last_lines(cluster: 
 
     def is_looping(pod: dict[str, Any]) -> bool:
         state = state_of(pod, "c") if "status" in pod else {}
-        return state.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff"
+        return bool(state.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff")
 
     pod = await cluster.pod_where("crash", is_looping)
     last = state_of(pod, "c")["lastState"]["terminated"]
@@ -271,3 +271,30 @@ async def test_stopping_the_cluster_leaves_the_machine_as_it_was(tmp_path: Path)
     after = machine_state(settings)
     assert {part: text for part, text in after.items() if text and part != "forwarding"} == {}
     assert json.dumps(sorted(p.name for p in settings.state_dir.iterdir())) == '["tls.crt", "tls.key"]'
+
+
+async def test_our_own_images_run_as_the_users_their_manifests_name(cluster: TestCluster) -> None:
+    init = {
+        "name": "init",
+        "image": "weft/proxy:0.1.0",
+        "command": ["/usr/lib/linkerd/linkerd2-proxy-init", "--version"],
+        "securityContext": {"runAsUser": 65534, "runAsGroup": 65534},
+    }
+    proxy = {
+        "name": "proxy",
+        "image": "registry.example/weft/proxy:0.1.0",
+        "args": ["--version"],
+        "command": ["weft-proxy"],
+        "securityContext": {"runAsUser": 2102, "runAsGroup": 2102},
+    }
+    await cluster.create_pod("ours", {"restartPolicy": "Never", "initContainers": [init], "containers": [proxy]})
+    await cluster.pod_where("ours", lambda p: p.get("status", {}).get("phase") in ("Succeeded", "Failed"))
+    assert "0.1.0" in await cluster.log("ours", "init")
+    assert "0.1.0" in await cluster.log("ours", "proxy")
+
+
+async def test_redis_image_runs_the_bundled_server(cluster: TestCluster) -> None:
+    args = ["--save", "", "--appendonly", "no"]
+    redis = {"name": "redis", "image": "redis:7", "args": args, "readinessProbe": {"tcpSocket": {"port": 6379}}}
+    await cluster.create_pod("cache", {"containers": [redis]})
+    await cluster.pod_where("cache", is_ready)
