@@ -153,7 +153,7 @@ async def test_custom_resources_are_validated_defaulted_and_printed(cluster: Clu
     unknown = await cluster.kubectl("apply", "-f", "-", stdin=WIDGET.replace("size: 3", "size: 3, siez: 4"), fails=True)
     assert 'unknown field "spec.siez"' in unknown
     await cluster.kubectl("delete", "crd", "widgets.example.com")
-    assert "the server doesn't have a resource type" in await cluster.kubectl("get", "widgets", fails=True)
+    assert "could not find the requested resource" in await cluster.kubectl("get", "widgets", fails=True)
 
 
 async def test_watch_prints_what_happens(cluster: Cluster) -> None:

@@ -124,9 +124,10 @@ def _cause(error: jsonschema.ValidationError) -> Cause:
     path = _path_text(error.absolute_path)
     shown = f'"{error.instance}"' if isinstance(error.instance, str) else error.instance
     wanted: Any = error.validator_value
+    instance: Any = error.instance
     match error.validator:
         case "required":
-            missing = next((name for name in wanted if name not in error.instance), "")
+            missing = next((name for name in wanted if name not in instance), "")
             return Cause(f"{path}.{missing}" if path else missing, "FieldValueRequired", "Required value")
         case "type":
             wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)

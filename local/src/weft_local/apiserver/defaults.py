@@ -148,8 +148,9 @@ def with_api_access(spec: Object, volume_name: str) -> Object:
                 containers.append(container)
         if containers:
             result[field] = containers
-    if used:
-        result["volumes"] = [*(spec.get("volumes") or []), volume]
+    volumes = spec.get("volumes") or []
+    if used and all(existing["name"] != volume_name for existing in volumes):
+        result["volumes"] = [*volumes, volume]
     return result
 
 

@@ -174,7 +174,7 @@ class Subresources:
         if wanted and wanted not in names:
             raise bad_request(f"container {wanted} is not valid for pod {key.name}: it has {', '.join(names)}")
         default = (pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
-        return wanted or (default if default in names else names[0])
+        return wanted or (str(default) if default in names else names[0])
 
 
 def _scale_of(obj: Object) -> Object:

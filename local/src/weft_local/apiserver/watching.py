@@ -81,10 +81,11 @@ class Watches:
                 return
             # Everything up to here has been looked at, whichever kinds it was about.
             position = self._storage.version
-            found = []
-            for change in changes:
-                if event := _seen_as(change.type, change.now.obj, change.before, namespace, matches):
-                    found.append(lines.event(event, change.now))
+            found = [
+                lines.event(event, change.now)
+                for change in changes
+                if (event := _seen_as(change.type, change.now.obj, change.before, namespace, matches))
+            ]
             now = time.monotonic()
             if has_bookmarks and now >= next_bookmark:
                 found.append(lines.bookmark(position))
