@@ -155,7 +155,7 @@ def _resource(target: Target, namespace: str) -> pb.Resource:
 
 
 def _stat_line(row: pb.StatRow) -> StatLine:
-    http = row.http if row.HasField("http") else None
+    http = row.http if row.HasField("http") else row.sent if row.HasField("sent") else None
     tcp = row.tcp if row.HasField("tcp") else None
     return StatLine(
         namespace=row.resource.namespace,
@@ -171,6 +171,7 @@ def _stat_line(row: pb.StatRow) -> StatLine:
         open_connections=tcp.open_connections if tcp else None,
         read_bytes_per_s=tcp.read_bytes_per_s if tcp else None,
         write_bytes_per_s=tcp.write_bytes_per_s if tcp else None,
+        sends_only=not row.HasField("http") and row.HasField("sent"),
     )
 
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from weft_cli.core.resources import KINDS
 from weft_cli.core.tables import UNKNOWN, Table, bytes_per_second, milliseconds, percent, rps
 
+SENDS_ONLY_SIGN: Final = "→"
+SENDS_ONLY_NOTE: Final = f"{SENDS_ONLY_SIGN} served no request; the numbers are those of the requests it sent"
+
 
 @dataclass(frozen=True, slots=True)
 class StatLine:
-    """One row. HTTP fields are None without requests, TCP fields without a connection or byte in the window."""
+    """One row. HTTP fields are None without requests, TCP fields without a connection or byte in the window.
+
+    sends_only: it served no request, and the HTTP numbers are those of the requests it made.
+    """
 
     namespace: str
     kind: str
@@ -27,6 +34,7 @@ class StatLine:
     open_connections: int | None = None
     read_bytes_per_s: float | None = None
     write_bytes_per_s: float | None = None
+    sends_only: bool = False
 
     @property
     def meshed(self) -> str:
@@ -58,6 +66,8 @@ def stat_table(lines: Sequence[StatLine], shape: StatShape) -> Table:
 
 def _cells(line: StatLine, shape: StatShape) -> tuple[str, ...]:
     name = f"{KINDS[line.kind][0]}/{line.name}" if shape.prefixed else line.name
+    if line.sends_only:
+        name = f"{name} {SENDS_ONLY_SIGN}"
     cells = [line.namespace] if shape.with_namespace else []
     cells += [
         name,
@@ -91,6 +101,7 @@ def _object(line: StatLine) -> dict[str, object]:
         "latency_ms_p50": line.p50_ms,
         "latency_ms_p95": line.p95_ms,
         "latency_ms_p99": line.p99_ms,
+        "direction": None if line.rps is None else "outbound" if line.sends_only else "inbound",
     }
     if line.open_connections is not None:
         found["tcp_open_connections"] = line.open_connections

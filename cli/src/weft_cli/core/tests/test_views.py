@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from weft_cli.core.edges_view import EdgeLine, edges_json, edges_table, short_identity
 from weft_cli.core.stat_view import StatLine, StatShape, stat_json, stat_table
@@ -75,12 +76,19 @@ def test_stat_json_has_null_for_unknown_numbers_and_no_tcp_keys_without_tcp() ->
         "latency_ms_p50": 2.4,
         "latency_ms_p95": 9.0,
         "latency_ms_p99": 17.2,
+        "direction": "inbound",
         "tcp_open_connections": 5,
         "tcp_read_bytes_rate": 120.0,
         "tcp_write_bytes_rate": 3000.25,
     }
-    assert (idle["success_rate"], idle["rps"], idle["latency_ms_p99"]) == (None, None, None)
+    assert (idle["success_rate"], idle["rps"], idle["latency_ms_p99"], idle["direction"]) == (None, None, None, None)
     assert "tcp_open_connections" not in idle
+
+
+def test_workload_that_only_sends_is_marked() -> None:
+    line = replace(CART, sends_only=True)
+    assert stat_table([line], StatShape(with_namespace=False)).rows[0][0] == "cart →"
+    assert json.loads(stat_json([line]))[0]["direction"] == "outbound"
 
 
 def test_edges_table_signs_what_is_secured_and_gives_the_reason_for_what_is_not() -> None:

@@ -110,8 +110,13 @@ def series_from_key(key: str) -> Series | None:
         client_ip=labels.get("client_ip", ""),
         success=labels.get("classification") == "success",
         le=_bound(labels.get("le", "")),
-        is_probe=labels.get("route_kind") == "default" and labels.get("route_name") == "probe",
+        is_probe=_is_builtin(labels, "route", "probe") or _is_builtin(labels, "authz", "probe"),
     )
+
+
+def _is_builtin(labels: Mapping[str, str], prefix: str, name: str) -> bool:
+    """Whether a policy object is the built-in one of that name, and no resource that happens to be called so."""
+    return labels.get(f"{prefix}_kind") == "default" and labels.get(f"{prefix}_name") == name
 
 
 def _no_tls_reason(labels: Mapping[str, str]) -> str:

@@ -44,7 +44,10 @@ class StatQuery:
 
 @dataclass(frozen=True, slots=True)
 class StatRow:
-    """running_pods: pending or running, not terminating. meshed_pods: those of them with a proxy."""
+    """running_pods: pending or running, not terminating. meshed_pods: those of them with a proxy.
+
+    http: requests served. sent: requests made to others, only in answers without to and from_.
+    """
 
     resource: ResourceId
     meshed_pods: int
@@ -52,6 +55,7 @@ class StatRow:
     failed_pods: int
     http: Http | None
     tcp: Tcp | None
+    sent: Http | None = None
 
 
 @dataclass(slots=True)
@@ -69,16 +73,30 @@ def stat_rows(directory: Directory, window: Window, query: StatQuery) -> tuple[l
     _refuse_impossible(query)
     span = window.span(query.window_s)
     counts = _pod_counts(directory, query.selector)
-    traffic: dict[ResourceId, Traffic] = {}
-    for resource, observation in _attributed(directory, window, query):
-        if query.selector.admits(resource):
-            accumulator = traffic.setdefault(resource, Traffic())
-            accumulator.add(observation.series.family, observation.series, observation.amount)
-    wanted = traffic.keys() if query.to or query.from_ else counts.keys()
+    traffic = _sums(_attributed(directory, window, query), query.selector)
+    is_directed = query.to is not None or query.from_ is not None
+    sent = {} if is_directed else _sums(_sent(directory, window, query), query.selector)
+    wanted = traffic.keys() if is_directed else counts.keys()
+    nobody, nothing = _PodCount(), Traffic()
     return [
-        _row(resource, counts.get(resource, _PodCount()), traffic.get(resource, Traffic()), span.covered_s)
+        _row(
+            resource,
+            counts.get(resource, nobody),
+            traffic.get(resource, nothing),
+            sent.get(resource, nothing),
+            span.covered_s,
+        )
         for resource in sorted(wanted)
     ], span.covered_s
+
+
+def _sums(attributed: Iterator[tuple[ResourceId, Observation]], selector: Selector) -> dict[ResourceId, Traffic]:
+    sums: dict[ResourceId, Traffic] = {}
+    for resource, observation in attributed:
+        if selector.admits(resource):
+            accumulator = sums.setdefault(resource, Traffic())
+            accumulator.add(observation.series.family, observation.series, observation.amount)
+    return sums
 
 
 def _refuse_impossible(query: StatQuery) -> None:
@@ -116,6 +134,14 @@ def _attributed(directory: Directory, window: Window, query: StatQuery) -> Itera
             yield resource, observation
 
 
+def _sent(directory: Directory, window: Window, query: StatQuery) -> Iterator[tuple[ResourceId, Observation]]:
+    """What the pods of a resource sent to others."""
+    span = window.span(query.window_s)
+    for observation in observations(window, span, Direction.OUTBOUND, directory.by_ip()):
+        if resource := directory.resource_of(observation.pod, query.selector.kind):
+            yield resource, observation
+
+
 def _pod_counts(directory: Directory, selector: Selector) -> dict[ResourceId, _PodCount]:
     counts: dict[ResourceId, _PodCount] = {}
     for key in directory.known.get(selector.kind, ()):
@@ -134,5 +160,13 @@ def _pod_counts(directory: Directory, selector: Selector) -> dict[ResourceId, _P
     return {resource: count for resource, count in counts.items() if selector.admits(resource)}
 
 
-def _row(resource: ResourceId, pods: _PodCount, traffic: Traffic, covered_s: float) -> StatRow:
-    return StatRow(resource, pods.meshed, pods.running, pods.failed, traffic.http(covered_s), traffic.tcp(covered_s))
+def _row(resource: ResourceId, pods: _PodCount, traffic: Traffic, sent: Traffic, covered_s: float) -> StatRow:
+    return StatRow(
+        resource=resource,
+        meshed_pods=pods.meshed,
+        running_pods=pods.running,
+        failed_pods=pods.failed,
+        http=traffic.http(covered_s),
+        tcp=traffic.tcp(covered_s),
+        sent=sent.http(covered_s),
+    )

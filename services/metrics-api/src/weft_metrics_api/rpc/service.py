@@ -126,6 +126,7 @@ def _row(row: StatRow) -> pb.StatRow:
         failed_pods=row.failed_pods,
         http=_http(row.http),
         tcp=_tcp(row.tcp),
+        sent=_http(row.sent),
     )
 
 

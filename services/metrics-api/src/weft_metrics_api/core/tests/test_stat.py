@@ -112,6 +112,14 @@ def test_from_counts_per_destination() -> None:
     assert {name: row.http.success_count for name, row in found.items() if row.http} == {"price": 30}
 
 
+def test_requests_a_workload_sent_are_kept_apart_from_those_it_served() -> None:
+    window = window_of({CART: outbound()}, {CART: outbound(ok=30)})
+    row = rows(directory(CART, PRICE), window)["cart"]
+    assert row.http is None
+    assert row.sent is not None
+    assert (row.sent.success_count, row.sent.rps) == (30, 3.0)
+
+
 def test_service_rows_come_from_its_clients() -> None:
     window = window_of({CART: outbound()}, {CART: outbound(ok=30)})
     found = rows(directory(CART, PRICE), window, "service")
