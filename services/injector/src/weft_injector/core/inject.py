@@ -76,7 +76,10 @@ def inject_pod(
     opaque = opaque_ports.pod_annotation(pod, namespace_annotations, settings.opaque_ports)
     if opaque is not None:
         added[OPAQUE_PORTS] = opaque
-    labels = {CONTROL_PLANE_NS: settings.control_plane_namespace, WORKLOAD_NS: namespace}
+    labels = {CONTROL_PLANE_NS: settings.control_plane_namespace}
+    if namespace:
+        # A manifest may leave its namespace to whoever applies it.
+        labels[WORKLOAD_NS] = namespace
     if owner is not None and (label := owner.label()) is not None:
         labels[label[0]] = label[1]
     env = proxy_env(settings, pod, {**pod.annotations, **added}, {**pod.labels, **labels}, mesh.trust_anchors)
