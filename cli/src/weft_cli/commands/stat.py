@@ -12,7 +12,7 @@ from weft_common.settings import duration
 from weft_cli.cluster import find_cluster, run
 from weft_cli.core.resources import ALL, Target, targets_from
 from weft_cli.core.stat_view import SENDS_ONLY_NOTE, StatLine, StatShape, stat_json, stat_table
-from weft_cli.errors import BadInput
+from weft_cli.errors import BadInput, CliError
 from weft_cli.metrics_client import MetricsClient, metrics_client
 from weft_cli.options import (
     AllNamespacesOption,
@@ -148,8 +148,18 @@ async def _watch(client: MetricsClient, request: StatRequest) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    with Live(Text("waiting for numbers"), auto_refresh=False, screen=False) as live:
+    shown = "waiting for numbers\n"
+    with Live(Text(shown), auto_refresh=False) as live:
         while True:
-            lines = await fetch(client, request)
-            live.update(Text("\n".join(_blocks(lines, request)) if lines else NOTHING), refresh=True)
+            trouble = ""
+            try:
+                lines = await fetch(client, request)
+            except BadInput:
+                raise
+            except CliError as error:
+                # A restart of metrics-api must not end a table that somebody is watching; the last numbers stay.
+                trouble = f"\n{error.message}"
+            else:
+                shown = "\n".join(_blocks(lines, request)) if lines else NOTHING
+            live.update(Text(shown + trouble), refresh=True)
             await asyncio.sleep(REFRESH_EVERY_S)

@@ -7,6 +7,7 @@ overlap.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from typing import Final
 
@@ -19,6 +20,8 @@ from weft_metrics_api.core.window import Window
 
 MAX_CONCURRENT: Final = 20
 MAX_TIMEOUT_S: Final = 4.0
+QUICK_INTERVAL_S: Final = 1.0
+QUICK_ROUNDS: Final = 5
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
 _log = get_logger(__name__)
@@ -60,12 +63,16 @@ class Scraper:
         headers = {"accept-encoding": "identity"}
         async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=self._timeout) as session:
             loop = asyncio.get_running_loop()
-            while True:
+            for number in itertools.count():
                 started = loop.time()
                 await self.round(session, time.time())
                 took = loop.time() - started
                 self._round_s.observe(took)
-                await asyncio.sleep(max(self._interval_s - took, 0.0))
+                await asyncio.sleep(max(self._pause_s(number) - took, 0.0))
+
+    def _pause_s(self, number: int) -> float:
+        """From the start of a round to the next one. The first few follow each other quickly, for early numbers."""
+        return min(self._interval_s, QUICK_INTERVAL_S) if number < QUICK_ROUNDS else self._interval_s
 
     async def round(self, session: aiohttp.ClientSession, at: float) -> None:
         """Ask every proxy once. at: the time all samples of this round get, seconds."""
