@@ -14,6 +14,7 @@ from weft_common.kube.resource import ObjectKey
 from weft_local.apiserver import answers
 from weft_local.apiserver.decoding import Object
 from weft_local.apiserver.errors import ApiError, bad_request, conflict
+from weft_local.apiserver.forwarding import TUNNEL_PROTOCOL, TunnelledForward
 from weft_local.apiserver.kinds import Kind
 from weft_local.apiserver.operations import Operations
 from weft_local.apiserver.requests import (
@@ -118,18 +119,19 @@ class Subresources:
         query = request.query_params
         container = self._container(key, query.get("container", ""))
         tail, since = query.get("tailLines"), query.get("sinceSeconds")
-        chunks = self._runtime().logs(
-            key.namespace,
-            key.name,
-            container,
-            follow=query.get("follow") == "true",
-            tail_lines=int_of(tail, "tailLines") if tail else None,
-            since_s=float(int_of(since, "sinceSeconds")) if since else None,
-            timestamps=query.get("timestamps") == "true",
-            previous=query.get("previous") == "true",
-        )
+        runtime = self._runtime()
         # The first chunk is asked for now, so that a container that never ran is an HTTP error and not an empty log.
         try:
+            chunks = runtime.logs(
+                key.namespace,
+                key.name,
+                container,
+                follow=query.get("follow") == "true",
+                tail_lines=int_of(tail, "tailLines") if tail else None,
+                since_s=float(int_of(since, "sinceSeconds")) if since else None,
+                timestamps=query.get("timestamps") == "true",
+                previous=query.get("previous") == "true",
+            )
             first = await anext(aiter(chunks), b"")
         except RuntimeRefused as error:
             raise bad_request(str(error)) from error
@@ -156,6 +158,8 @@ class Subresources:
                 await serve_exec(websocket, runtime, key.namespace, key.name, options)
             case "attach":
                 await serve_attach(websocket, lambda: _new_lines(runtime, key, container))
+            case "portforward" if TUNNEL_PROTOCOL in (websocket.scope.get("subprotocols") or []):
+                await TunnelledForward(websocket, runtime, key.namespace, key.name).serve()
             case "portforward":
                 ports = tuple(int_of(port, "ports") for value in query.get("ports", []) for port in value.split(","))
                 await serve_port_forward(websocket, runtime, key.namespace, key.name, ports)
