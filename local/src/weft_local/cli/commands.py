@@ -153,14 +153,10 @@ def apply(
     filename: Annotated[
         list[Path], typer.Option("--filename", "-f", metavar="FILE|DIR", help="Manifests to apply; may be repeated.")
     ],
-    image: Annotated[
-        list[str] | None,
-        typer.Option("--image", metavar="NAME=COMMAND", help="Command of an image, if not given to `up` already."),
-    ] = None,
     name: Name = "default",
 ) -> None:
     """Check manifests and apply them to the running cluster, all or none."""
     with explained():
         from weft_local.cli.up import apply as run
 
-        run(filename, images=image or [], name=name)
+        run(filename, name=name)

@@ -62,7 +62,6 @@ def up(
     wish = _wish(paths, images, name, control_plane=control_plane, parent=0 if detach else os.getpid())
     already = running(wish.state)
     if already is not None:
-        # The images that this cluster knows decide, plus those given now for the check alone.
         _say_already_running(already)
         _checked(_with_known_images(wish))
         with exclusively(wish.state):
@@ -97,9 +96,9 @@ def up(
             raise typer.Exit(FAILED)
 
 
-def apply(paths: Sequence[Path], *, images: Sequence[str], name: str) -> None:
+def apply(paths: Sequence[Path], *, name: str) -> None:
     """Check all, then apply all."""
-    wish = _wish(paths, images, name, control_plane=True, parent=0)
+    wish = _wish(paths, (), name, control_plane=True, parent=0)
     require_running(wish.state)
     _checked(_with_known_images(wish))
     with exclusively(wish.state):
@@ -181,12 +180,17 @@ async def _explain(state: StateDir, missing: Sequence[Pending]) -> str:
 
 
 def _with_known_images(wish: Wish) -> Wish:
-    """The wish with the images that the running cluster was started with."""
+    """The wish with the images that the running cluster was started with. Raises Stop when it brings others."""
     try:
-        known = json.loads(wish.state.order.read_text())["entrypoints"]
+        entrypoints = json.loads(wish.state.order.read_text())["entrypoints"]
     except (OSError, ValueError, KeyError):
         return wish
-    return replace(wish, entrypoints={name: tuple(words) for name, words in known.items()})
+    known = {name: tuple(words) for name, words in entrypoints.items()}
+    for name, words in wish.entrypoints.items():
+        if known.get(name) != words:
+            message = f"--image {name}: the running cluster was started without it; run `weft local down` first"
+            raise Stop(message, BAD_INPUT)
+    return replace(wish, entrypoints=known)
 
 
 def _remember_manifests(wish: Wish, record: Record) -> None:

@@ -35,12 +35,11 @@ class Charts:
 
 
 def find_charts() -> Charts:
-    """The charts of this installation: those inside the package, else those of the checkout. Raises ChartsFailed."""
-    packaged = Path(__file__).parents[1] / "charts"
-    checkout = Path(__file__).parents[4] / "charts"
-    folder = next((one for one in (packaged, checkout) if (one / _CHART / "Chart.yaml").is_file()), None)
-    if folder is None:
-        raise ChartsFailed(f"no charts in {packaged} or {checkout}; install weft-local again, or use a full checkout")
+    """The charts and the helm of this installation. Raises ChartsFailed."""
+    # In a checkout this is a link to the repository's charts; in a wheel it is a copy of them.
+    folder = Path(__file__).parents[1] / "charts"
+    if not (folder / _CHART / "Chart.yaml").is_file():
+        raise ChartsFailed(f"no charts in {folder}; install weft-local again, or use a full checkout")
     beside = Path(sys.prefix) / "bin" / "helm"
     helm = str(beside) if beside.exists() else shutil.which("helm")
     if helm is None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import hashlib
 import json
 import os
 import signal
 import sys
 from dataclasses import asdict, dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +21,9 @@ from weft_common.log import configure_logging
 from weft_common.tasks import run_service
 
 from weft_local.cluster.kubeconfig import write_private
-from weft_local.cluster.state import StateDir
+from weft_local.cluster.state import DEFAULT_NAME, StateDir
 from weft_local.cluster.supervisor import run_cluster
-from weft_local.node.settings import NodeSettings
+from weft_local.node.settings import DEFAULT_POD_CIDR, DEFAULT_SERVICE_CIDR, NodeSettings
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -45,12 +47,24 @@ class Order:
         return cls(**json.loads(path.read_text()))
 
     def settings(self) -> NodeSettings:
+        """The cluster's addresses and places."""
+        pods, services = networks(self.name)
         return NodeSettings(
             name=self.name,
             state_dir=Path(self.state_dir),
+            pod_cidr=pods,
+            service_cidr=services,
             working_dir=Path(self.working_dir),
             entrypoints={name: tuple(words) for name, words in self.entrypoints.items()},
         )
+
+
+def networks(name: str) -> tuple[IPv4Network, IPv4Network]:
+    """Networks of pods and of services. Clusters of different names, side by side, hardly ever share them."""
+    if name == DEFAULT_NAME:
+        return DEFAULT_POD_CIDR, DEFAULT_SERVICE_CIDR
+    slot = 128 + 2 * (hashlib.sha256(name.encode()).digest()[0] % 60)
+    return IPv4Network(f"10.{slot}.0.0/16"), IPv4Network(f"10.{slot + 1}.0.0/16")
 
 
 def main(argv: list[str]) -> int:

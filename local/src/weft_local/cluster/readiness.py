@@ -64,17 +64,13 @@ def pod_trouble(pod: Object) -> PodTrouble | None:
     status = pod.get("status") or {}
     if is_ready(pod) or status.get("phase") == "Succeeded" or pod["metadata"].get("deletionTimestamp"):
         return None
-    container, why, restarts, crashing = "", _phase_text(pod), 0, False
-    for one in _container_statuses(pod):
-        text = _container_trouble(one)
-        if text is not None:
-            container, why = str(one["name"]), f"{one['name']}: {text}"
-            restarts = int(one.get("restartCount", 0))
-            waiting = (one.get("state") or {}).get("waiting") or {}
-            crashing = waiting.get("reason") == "CrashLoopBackOff" or restarts >= HOPELESS_RESTARTS
-            break
     metadata = pod["metadata"]
-    return PodTrouble(metadata["namespace"], metadata["name"], container, why, restarts, crashing)
+    namespace, name = metadata["namespace"], metadata["name"]
+    # The container that crashes is to blame before those that merely wait, perhaps for it.
+    worst = max(_container_troubles(pod), key=lambda one: (one.is_crashing, one.restarts), default=None)
+    if worst is None:
+        return PodTrouble(namespace, name, "", _phase_text(pod), 0, False)
+    return PodTrouble(namespace, name, worst.name, f"{worst.name}: {worst.text}", worst.restarts, worst.is_crashing)
 
 
 def _unready(workload: Object) -> str | None:
@@ -124,6 +120,25 @@ def _pods_of(workload: Object, pods: Iterable[Object]) -> Iterator[Object]:
 def _container_statuses(pod: Object) -> list[Object]:
     status = pod.get("status") or {}
     return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+@dataclass(frozen=True, slots=True)
+class _ContainerTrouble:
+    name: str
+    text: str
+    restarts: int
+    is_crashing: bool
+
+
+def _container_troubles(pod: Object) -> Iterator[_ContainerTrouble]:
+    """Containers that are not as they should be, in order."""
+    for one in _container_statuses(pod):
+        text = _container_trouble(one)
+        if text is not None:
+            restarts = int(one.get("restartCount", 0))
+            waiting = (one.get("state") or {}).get("waiting") or {}
+            is_crashing = waiting.get("reason") == "CrashLoopBackOff" or restarts >= HOPELESS_RESTARTS
+            yield _ContainerTrouble(str(one["name"]), text, restarts, is_crashing)
 
 
 def _container_trouble(status: Object) -> str | None:

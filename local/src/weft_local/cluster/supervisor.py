@@ -31,9 +31,11 @@ from weft_local.cluster.ports import free_port
 from weft_local.cluster.resolve import ready_address
 from weft_local.cluster.state import Record, StateDir, process_start, write_record
 from weft_local.controllers.runner import Controllers
+from weft_local.dns.server import DnsServer
 from weft_local.node.network import PodNetwork
 from weft_local.node.node import Node
 from weft_local.node.settings import NodeSettings
+from weft_local.services.rules import ServiceRules
 
 API_PORT: Final = 6443
 WEB_PORT: Final = 8084
@@ -94,12 +96,15 @@ async def run_cluster(settings: NodeSettings, state: StateDir, manifests: tuple[
             await write_first_objects(kube, str(settings.service_cidr[1]), gateway)
             node = Node(settings)
             server.runtime = node
+            dns = DnsServer(str(settings.dns_ip), settings.cluster_domain)
+            rules = ServiceRules(settings)
             followers = [
                 group.create_task(forever(name, loop), name=name)
-                for name, loop in _followers(settings, kube, server, access, web_port)
+                for name, loop in _followers(kube, server, dns, rules, access, web_port)
             ]
             pods = group.create_task(node.run(kube, stop), name="node")
-            await node.ready.wait()
+            # Pods resolve names and reach ClusterIPs from their first moment.
+            await asyncio.gather(node.ready.wait(), dns.ready.wait(), rules.ready.wait())
             write_record(state, replace(record, serving=True))
             _log.info("cluster serves", api=record.api, web=record.web)
             await stop.wait()
@@ -117,11 +122,13 @@ async def run_cluster(settings: NodeSettings, state: StateDir, manifests: tuple[
 
 
 def _followers(
-    settings: NodeSettings, kube: KubeClient, server: ApiServer, access: _Access, web_port: int
+    kube: KubeClient, server: ApiServer, dns: DnsServer, rules: ServiceRules, access: _Access, web_port: int
 ) -> list[tuple[str, Awaitable[None]]]:
     """Loops that live as long as the cluster; the controllers are the first."""
     return [
         ("controllers", Controllers(kube, access.ca_pem).run()),
+        ("dns", dns.run(kube)),
+        ("service rules", rules.run(kube)),
         ("web forward", forward(_LOOPBACK, web_port, lambda: ready_address(server.operations, *WEB_SERVICE))),
     ]
 
