@@ -25,11 +25,10 @@ async def test_watch_continues_from_a_version_without_losing_or_repeating(cluste
     await cluster.kube.patch(CONFIG_MAPS.path("x", "a"), {"data": {"k": "v"}})
     await cluster.kube.delete(CONFIG_MAPS.path("x", "a"))
     await cluster.kube.create(CONFIG_MAPS.path("default"), config_map("elsewhere"))
-    seen = []
+    version = first["metadata"]["resourceVersion"]
     async with asyncio.timeout(10):
-        version = first["metadata"]["resourceVersion"]
-        async for event in cluster.kube.watch(CONFIG_MAPS.path("x"), version, watch_s=1):
-            seen.append((event.type, event.object["metadata"]["name"]))
+        events = cluster.kube.watch(CONFIG_MAPS.path("x"), version, watch_s=1)
+        seen = [(event.type, event.object["metadata"]["name"]) async for event in events]
     assert seen == [("ADDED", "b"), ("MODIFIED", "a"), ("DELETED", "a")]
 
 
@@ -200,8 +199,9 @@ async def test_official_client_lists_watches_and_patches(cluster: Cluster) -> No
         await core.patch_namespaced_config_map("a", "x", {"data": {"l": "w"}})
         listed = await core.list_namespaced_config_map("x")
         assert listed.items[0].data == {"k": "v", "l": "w"}
-        async with kubernetes_watch.Watch() as watch:
-            since = made.metadata.resource_version
+        assert made.metadata is not None
+        since = made.metadata.resource_version
+        async with kubernetes_watch.Watch() as watch:  # type: ignore[no-untyped-call]  # the client has no types
             stream = watch.stream(core.list_namespaced_config_map, "x", resource_version=since, timeout_seconds=5)
             async for event in stream:
                 assert event["object"].data == {"k": "v", "l": "w"}

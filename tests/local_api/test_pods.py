@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from weft_common.kube.resource import PODS
+
 from .conftest import Cluster
 from .manifests import POD
 
@@ -36,6 +38,7 @@ async def test_port_forward_carries_bytes_both_ways(cluster: Cluster) -> None:
         writer.close()
 
     await cluster.kubectl("apply", "-f", "-", stdin=POD)
+    await cluster.kube.patch(PODS.path("x", "app", "status"), {"status": {"phase": "Running"}})
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     forward = await cluster.start_kubectl("port-forward", "pod/app", "-n", "x", f":{port}", "--address=127.0.0.1")
@@ -43,6 +46,7 @@ async def test_port_forward_carries_bytes_both_ways(cluster: Cluster) -> None:
         assert forward.stdout is not None
         async with asyncio.timeout(20):
             line = (await forward.stdout.readline()).decode()
+            assert line, await forward.stderr.read()
             local_port = int(line.split("127.0.0.1:")[1].split(" ")[0])
             for word in (b"one\n", b"two\n"):
                 reader, writer = await asyncio.open_connection("127.0.0.1", local_port)

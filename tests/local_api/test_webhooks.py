@@ -108,11 +108,10 @@ async def test_denial_reaches_the_client_with_its_message_and_code(cluster: Clus
 
     async with webhook(cluster, tmp_path, deny):
         await cluster.kube.create(VALIDATING_WEBHOOKS.path(), configuration(cluster))
-        with pytest.raises(
-            KubeError, match='webhook "hook.example.com" denied the request: port 9 is not ours'
-        ) as error:
+        with pytest.raises(KubeError, match="port 9 is not ours") as error:
             await cluster.kube.create(CONFIG_MAPS.path("x"), config_map("one"))
     assert error.value.status == 422
+    assert 'webhook "hook.example.com" denied the request' in error.value.message
 
 
 async def test_selectors_decide_what_a_webhook_sees(cluster: Cluster, tmp_path: Path) -> None:
@@ -136,7 +135,7 @@ async def test_failure_policy_decides_when_nobody_answers(cluster: Cluster, poli
     if policy == "Ignore":
         await cluster.kube.create(CONFIG_MAPS.path("x"), config_map("one"))
         return
-    with pytest.raises(KubeError, match='failed calling webhook "hook.example.com"') as error:
+    with pytest.raises(KubeError, match="failed calling webhook") as error:
         await cluster.kube.create(CONFIG_MAPS.path("x"), config_map("one"))
     assert error.value.status == 500
 
@@ -147,7 +146,7 @@ async def test_certificate_of_another_authority_is_not_trusted(cluster: Cluster,
         body = configuration(cluster)
         body["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(other.pem).decode()
         await cluster.kube.create(VALIDATING_WEBHOOKS.path(), body)
-        with pytest.raises(KubeError, match="(?i)certificate"):
+        with pytest.raises(KubeError, match=r"(?i)certificate"):
             await cluster.kube.create(CONFIG_MAPS.path("x"), config_map("one"))
     assert seen == []
 

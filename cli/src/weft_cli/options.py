@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from weft_cli.completing import complete_namespaces
+
 
 class Output(StrEnum):
     """How rows are printed."""
@@ -25,7 +27,9 @@ ContextOption = Annotated[str | None, typer.Option("--context", help="Context of
 ApiAddrOption = Annotated[
     str | None, typer.Option("--api-addr", metavar="HOST:PORT", help="Address of metrics-api, to skip finding it.")
 ]
-NamespaceOption = Annotated[str | None, typer.Option("-n", "--namespace", help="Namespace to look in.")]
+NamespaceOption = Annotated[
+    str | None, typer.Option("-n", "--namespace", help="Namespace to look in.", autocompletion=complete_namespaces)
+]
 AllNamespacesOption = Annotated[bool, typer.Option("-A", "--all-namespaces", help="Look in every namespace.")]
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="Form of the output.")]
 WindowOption = Annotated[

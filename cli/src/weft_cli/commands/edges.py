@@ -8,6 +8,7 @@ import typer
 
 from weft_cli.cluster import find_cluster, run
 from weft_cli.commands.stat import window_from
+from weft_cli.completing import complete_types
 from weft_cli.core.edges_view import edges_json, edges_table
 from weft_cli.core.resources import kind_from
 from weft_cli.errors import BadInput
@@ -25,7 +26,9 @@ from weft_cli.options import (
 
 
 def edges(
-    resource_type: Annotated[str, typer.Argument(metavar="TYPE", help="Kind of the ends, for example deploy.")],
+    resource_type: Annotated[
+        str, typer.Argument(metavar="TYPE", help="Kind of the ends, for example deploy.", autocompletion=complete_types)
+    ],
     namespace: NamespaceOption = None,
     all_namespaces: AllNamespacesOption = False,
     time_window: WindowOption = "1m",

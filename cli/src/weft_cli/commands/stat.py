@@ -10,6 +10,7 @@ import typer
 from weft_common.settings import duration
 
 from weft_cli.cluster import find_cluster, run
+from weft_cli.completing import complete_resources
 from weft_cli.core.resources import ALL, Target, targets_from
 from weft_cli.core.stat_view import SENDS_ONLY_NOTE, StatLine, StatShape, stat_json, stat_table
 from weft_cli.errors import BadInput, CliError
@@ -53,7 +54,12 @@ class StatRequest:
 
 def stat(
     resources: Annotated[
-        list[str], typer.Argument(metavar="TYPE [NAME…] | TYPE/NAME… | all", help="What to show, for example deploy.")
+        list[str],
+        typer.Argument(
+            metavar="TYPE [NAME…] | TYPE/NAME… | all",
+            help="What to show, for example deploy.",
+            autocompletion=complete_resources,
+        ),
     ],
     namespace: NamespaceOption = None,
     all_namespaces: AllNamespacesOption = False,

@@ -100,7 +100,7 @@ class ApiServer:
             ssl_cert_reqs=ssl.CERT_NONE,
             timeout_graceful_shutdown=_GRACE_S,
             timeout_keep_alive=75,
-            ws="websockets-sansio",
+            ws="wsproto",
             server_header=False,
         )
 

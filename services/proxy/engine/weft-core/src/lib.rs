@@ -1,0 +1,19 @@
+//! Decisions of the data path, as values and functions: no sockets, no runtime, no clock, no Python.
+//! Snapshots arrive as wire messages and are compiled here once into the form that requests are matched against.
+#![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod balance;
+pub mod detect;
+pub mod endpoint;
+pub mod failure;
+pub mod headers;
+pub mod inbound;
+pub mod meta;
+pub mod metrics;
+pub mod orig_proto;
+pub mod outbound;
+pub mod route;
+pub mod settings;
+pub mod tls_peek;
+pub mod transport_header;

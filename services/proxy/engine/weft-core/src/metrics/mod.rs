@@ -1,0 +1,10 @@
+//! Metric families and their exposition (observability.md 1.1). Handles are resolved once and then touched without a
+//! lock; each family holds a bounded number of series.
+
+mod http;
+mod registry;
+mod value;
+
+pub use http::{HttpFamilies, HttpMetrics, Outcome};
+pub use registry::{Family, Kind, Labels, Registry};
+pub use value::{Counter, Gauge, Histogram, LATENCY_MS, Metric};

@@ -1,0 +1,200 @@
+//! HTTP connections to one place: a pool of HTTP/1 connections and one multiplexed HTTP/2 connection.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use weft_core::{failure::Failure, transport_header::Session};
+
+use crate::{body::Body, connect::Connector};
+
+#[derive(Clone, Copy, Debug)]
+pub struct ClientSettings {
+    pub stream_window: u32,
+    pub connection_window: u32,
+    pub pool_idle: Duration,
+    pub max_idle: usize,
+    pub max_header_bytes: usize,
+}
+
+pub struct Client {
+    connector: Connector,
+    settings: ClientSettings,
+    idle: Arc<Pool>,
+    multiplexed: ArcSwapOption<http2::SendRequest<Body>>,
+    /// One handshake at a time; the others then find its connection.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+struct Pool {
+    idle_for: Duration,
+    max_idle: usize,
+    connections: Mutex<VecDeque<(Instant, http1::SendRequest<Body>)>>,
+}
+
+/// An HTTP/1 connection on loan.
+pub struct Reusable {
+    sender: http1::SendRequest<Body>,
+    pool: Arc<Pool>,
+}
+
+/// A connection ready for one request.
+pub enum Lease {
+    Http1(Reusable),
+    Http2(http2::SendRequest<Body>),
+}
+
+pub enum SendFailure {
+    /// Nothing was sent: the connection had just gone away.
+    Unsent(Request<Body>),
+    Failed(hyper::Error),
+}
+
+impl Reusable {
+    pub fn give_back(self) {
+        self.pool.clone().put(self.sender);
+    }
+}
+
+impl Pool {
+    fn put(self: Arc<Self>, sender: http1::SendRequest<Body>) {
+        if sender.is_closed() {
+            return;
+        }
+        let mut connections = self.connections.lock();
+        if connections.len() >= self.max_idle {
+            return;
+        }
+        let was_empty = connections.is_empty();
+        connections.push_back((Instant::now(), sender));
+        drop(connections);
+        if was_empty {
+            // Lives only while something idles here.
+            tokio::spawn(self.expire());
+        }
+    }
+
+    fn take(&self) -> Option<http1::SendRequest<Body>> {
+        let mut connections = self.connections.lock();
+        // The newest is the least likely to be closing.
+        while let Some((since, sender)) = connections.pop_back() {
+            if sender.is_ready() && since.elapsed() < self.idle_for {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    async fn expire(self: Arc<Self>) {
+        loop {
+            let oldest = self.connections.lock().front().map(|(since, _)| *since);
+            let Some(oldest) = oldest else { return };
+            tokio::time::sleep_until((oldest + self.idle_for).into()).await;
+            let mut connections = self.connections.lock();
+            while connections.front().is_some_and(|(since, _)| since.elapsed() >= self.idle_for) {
+                connections.pop_front();
+            }
+            if connections.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+impl Client {
+    pub fn new(connector: Connector, settings: ClientSettings) -> Self {
+        let idle = Pool { idle_for: settings.pool_idle, max_idle: settings.max_idle, connections: Mutex::default() };
+        Self {
+            connector,
+            settings,
+            idle: Arc::new(idle),
+            multiplexed: ArcSwapOption::empty(),
+            connecting: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    pub fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// session: what a transport header says about the bytes; None when the peer takes the port as opaque.
+    pub async fn http1(&self, session: Option<Session>) -> Result<Lease, Failure> {
+        if let Some(sender) = self.idle.take() {
+            return Ok(Lease::Http1(Reusable { sender, pool: self.idle.clone() }));
+        }
+        let conn = self.connector.connect(session).await?;
+        let handshake = http1::Builder::new()
+            .max_buf_size(self.settings.max_header_bytes.max(8192))
+            .max_headers(512)
+            .handshake(TokioIo::new(conn));
+        let (sender, connection) = handshake.await.map_err(io_failure)?;
+        tokio::spawn(connection.with_upgrades());
+        Ok(Lease::Http1(Reusable { sender, pool: self.idle.clone() }))
+    }
+
+    pub async fn http2(&self, session: Option<Session>) -> Result<Lease, Failure> {
+        if let Some(lease) = self.running_http2() {
+            return Ok(lease);
+        }
+        let _connecting = self.connecting.lock().await;
+        if let Some(lease) = self.running_http2() {
+            return Ok(lease);
+        }
+        let conn = self.connector.connect(session).await?;
+        let handshake = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(self.settings.stream_window)
+            .initial_connection_window_size(self.settings.connection_window)
+            .keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(3))
+            .keep_alive_while_idle(true)
+            .max_header_list_size(self.settings.max_header_bytes as u32)
+            .handshake(TokioIo::new(conn));
+        let (sender, connection) = handshake.await.map_err(io_failure)?;
+        tokio::spawn(connection);
+        self.multiplexed.store(Some(Arc::new(sender.clone())));
+        Ok(Lease::Http2(sender))
+    }
+
+    fn running_http2(&self) -> Option<Lease> {
+        let sender = self.multiplexed.load();
+        let sender = sender.as_ref().filter(|sender| !sender.is_closed())?;
+        Some(Lease::Http2(http2::SendRequest::clone(sender)))
+    }
+}
+
+fn io_failure(error: hyper::Error) -> Failure {
+    Failure::Io(error.to_string())
+}
+
+impl Lease {
+    /// The second part is the connection to give back when the response's body has ended.
+    pub async fn send(self, request: Request<Body>) -> Result<(Response<Incoming>, Option<Reusable>), SendFailure> {
+        match self {
+            Self::Http1(mut reusable) => match reusable.sender.try_send_request(request).await {
+                Ok(response) => Ok((response, Some(reusable))),
+                Err(mut error) => Err(match error.take_message() {
+                    Some(request) => SendFailure::Unsent(request),
+                    None => SendFailure::Failed(error.into_error()),
+                }),
+            },
+            Self::Http2(mut sender) => match sender.try_send_request(request).await {
+                Ok(response) => Ok((response, None)),
+                Err(mut error) => Err(match error.take_message() {
+                    Some(request) => SendFailure::Unsent(request),
+                    None => SendFailure::Failed(error.into_error()),
+                }),
+            },
+        }
+    }
+}

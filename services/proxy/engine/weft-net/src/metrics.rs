@@ -1,0 +1,137 @@
+//! Every family the sockets feed, registered once in exposition order, and the per-connection handles made from them.
+
+use std::sync::Arc;
+
+use weft_core::{
+    failure::Failure,
+    metrics::{Counter, Family, Gauge, Histogram, HttpFamilies, Kind, Labels, Registry},
+};
+
+const DETECT_S: &[f64] = &[0.001, 0.1];
+
+pub struct Metrics {
+    pub registry: Registry,
+    pub inbound_http_allow: Arc<Family<Counter>>,
+    pub inbound_http_deny: Arc<Family<Counter>>,
+    pub inbound_route_not_found: Arc<Family<Counter>>,
+    pub inbound_tcp_allow: Arc<Family<Counter>>,
+    pub inbound_tcp_deny: Arc<Family<Counter>>,
+    inbound_http_errors: Arc<Family<Counter>>,
+    pub inbound_tcp_errors: Arc<Family<Counter>>,
+    outbound_http_errors: Arc<Family<Counter>>,
+    pub outbound_tcp_errors: Arc<Family<Counter>>,
+    pub http: Arc<HttpFamilies>,
+    open: Arc<Family<Counter>>,
+    open_now: Arc<Family<Gauge>>,
+    read: Arc<Family<Counter>>,
+    write: Arc<Family<Counter>>,
+    close: Arc<Family<Counter>>,
+    pub inbound_detect: Detect,
+    pub outbound_detect: Detect,
+    pub outbound_protocol: Arc<Family<Counter>>,
+    pub transport_header: Arc<Family<Counter>>,
+    pub outbound_route_open: Arc<Family<Counter>>,
+    pub outbound_route_close: Arc<Family<Counter>>,
+    pub dns: Arc<Family<Counter>>,
+}
+
+pub struct Detect {
+    pub duration: Arc<Family<Histogram>>,
+    pub results: Arc<Family<Counter>>,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let registry = Registry::default();
+        let counter = |name, help| registry.family(name, help, Kind::Counter, Counter::default);
+        let detect = |duration, results| Detect {
+            duration: registry.family(duration, "Time taken for protocol detection.", Kind::Histogram, || {
+                Histogram::new(DETECT_S)
+            }),
+            results: counter(results, "Protocol detection results."),
+        };
+        Self {
+            inbound_http_allow: counter("inbound_http_authz_allow_total", "Inbound HTTP requests that were permitted."),
+            inbound_http_deny: counter("inbound_http_authz_deny_total", "Inbound HTTP requests that were refused."),
+            inbound_route_not_found: counter(
+                "inbound_http_route_not_found_total",
+                "Inbound HTTP requests that matched no route.",
+            ),
+            inbound_tcp_allow: counter("inbound_tcp_authz_allow_total", "Inbound TCP connections that were permitted."),
+            inbound_tcp_deny: counter("inbound_tcp_authz_deny_total", "Inbound TCP connections that were refused."),
+            inbound_http_errors: counter("inbound_http_errors_total", "Inbound HTTP requests answered by the proxy."),
+            inbound_tcp_errors: counter("inbound_tcp_errors_total", "Inbound TCP connections that failed."),
+            outbound_http_errors: counter("outbound_http_errors_total", "Outbound HTTP requests answered by the proxy."),
+            outbound_tcp_errors: counter("outbound_tcp_errors_total", "Outbound TCP connections that failed."),
+            http: HttpFamilies::new(&registry),
+            open: counter("tcp_open_total", "Total count of opened connections."),
+            open_now: registry.family("tcp_open_connections", "Connections now open.", Kind::Gauge, Gauge::default),
+            read: counter("tcp_read_bytes_total", "Total bytes read from peers."),
+            write: counter("tcp_write_bytes_total", "Total bytes written to peers."),
+            close: counter("tcp_close_total", "Total count of closed connections."),
+            inbound_detect: detect("inbound_tcp_detect_http_duration_seconds", "inbound_tcp_detect_http_results_total"),
+            outbound_detect: detect(
+                "outbound_tcp_detect_http_duration_seconds",
+                "outbound_tcp_detect_http_results_total",
+            ),
+            outbound_protocol: counter(
+                "outbound_tcp_protocol_connections_total",
+                "Outbound connections by configured protocol.",
+            ),
+            transport_header: counter(
+                "inbound_tcp_transport_header_connections_total",
+                "Inbound connections that brought a transport header.",
+            ),
+            outbound_route_open: counter("outbound_tcp_route_open_total", "Connections dispatched to opaque routes."),
+            outbound_route_close: counter("outbound_tcp_route_close_total", "Closed connections of opaque routes."),
+            dns: counter("control_dns_resolutions_total", "Lookups of control-plane names."),
+            registry,
+        }
+    }
+
+    pub fn transport(&self, labels: &Labels) -> Arc<TransportMetrics> {
+        Arc::new(TransportMetrics {
+            open: self.open.series(labels),
+            open_now: self.open_now.series(labels),
+            read: self.read.series(labels),
+            write: self.write.series(labels),
+            close: self.close.clone(),
+            labels: labels.clone(),
+        })
+    }
+
+    pub fn inbound_failure(&self, failure: &Failure, labels: &Labels) {
+        if let Some(error) = failure.metric_label() {
+            self.inbound_http_errors.series(&Labels::default().with("error", error).and(labels)).incr();
+        }
+    }
+
+    pub fn outbound_failure(&self, failure: &Failure) {
+        if let Some(error) = failure.metric_label() {
+            self.outbound_http_errors.series(&Labels::default().with("error", error)).incr();
+        }
+    }
+}
+
+/// The series of one kind of connection, shared by all of that kind.
+pub struct TransportMetrics {
+    open: Arc<Counter>,
+    open_now: Arc<Gauge>,
+    pub read: Arc<Counter>,
+    pub write: Arc<Counter>,
+    close: Arc<Family<Counter>>,
+    labels: Labels,
+}
+
+impl TransportMetrics {
+    pub fn opened(&self) {
+        self.open.incr();
+        self.open_now.add(1);
+    }
+
+    /// errno: empty on a clean close.
+    pub fn closed(&self, errno: &str) {
+        self.open_now.add(-1);
+        self.close.series(&self.labels.clone().with("errno", errno)).incr();
+    }
+}

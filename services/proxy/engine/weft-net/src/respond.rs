@@ -1,0 +1,61 @@
+//! Answers the proxy gives itself (wire.md 5.7).
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use weft_core::{
+    failure::Failure,
+    headers::{PROXY_CONNECTION, PROXY_ERROR},
+};
+
+use crate::body::Body;
+
+/// How the client's connection shapes the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerTo {
+    pub version: Version,
+    pub is_grpc: bool,
+    /// Whether the client may see `l5d-proxy-*` headers.
+    pub informational: bool,
+}
+
+impl AnswerTo {
+    pub fn answer(self, failure: &Failure) -> Response<Body> {
+        let mut response = Response::new(Body::full(Bytes::new()));
+        let message = text(&failure.to_string());
+        let headers = response.headers_mut();
+        let as_grpc = self.is_grpc && self.version == Version::HTTP_2;
+        if as_grpc {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert("grpc-status", HeaderValue::from(u16::from(failure.grpc_code())));
+            headers.insert("grpc-message", message.clone());
+        } else {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        if self.informational {
+            headers.insert(PROXY_ERROR, message);
+        }
+        if failure.is_fatal() {
+            self.close(headers);
+        }
+        if !as_grpc {
+            *response.status_mut() =
+                StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        response
+    }
+
+    fn close(self, headers: &mut HeaderMap) {
+        if self.informational {
+            headers.insert(PROXY_CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.version == Version::HTTP_11 {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+}
+
+/// Bytes that a header cannot hold become spaces.
+fn text(message: &str) -> HeaderValue {
+    let clean: String = message.chars().map(|c| if (' '..='~').contains(&c) { c } else { ' ' }).collect();
+    HeaderValue::try_from(clean).unwrap_or_else(|_| HeaderValue::from_static("error"))
+}
