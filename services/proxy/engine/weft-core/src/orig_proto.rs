@@ -1,6 +1,6 @@
 //! HTTP/1 carried over HTTP/2 between proxies: what `l5d-orig-proto` says (wire.md 5.4).
 
-use http::{HeaderMap, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Uri, Version, header, uri};
 
 use crate::headers::ORIG_PROTO;
 
@@ -13,12 +13,14 @@ pub struct OrigProto {
 
 impl OrigProto {
     pub fn header_value(self) -> HeaderValue {
-        HeaderValue::from_static(match (self.version == Version::HTTP_10, self.absolute_form) {
-            (false, false) => "HTTP/1.1",
-            (false, true) => "HTTP/1.1; absolute-form",
-            (true, false) => "HTTP/1.0",
-            (true, true) => "HTTP/1.0; absolute-form",
-        })
+        HeaderValue::from_static(
+            match (self.version == Version::HTTP_10, self.absolute_form) {
+                (false, false) => "HTTP/1.1",
+                (false, true) => "HTTP/1.1; absolute-form",
+                (true, false) => "HTTP/1.0",
+                (true, true) => "HTTP/1.0; absolute-form",
+            },
+        )
     }
 
     /// Marks an HTTP/1 request that leaves as HTTP/2.
@@ -37,21 +39,140 @@ impl OrigProto {
             "HTTP/1.0" => Version::HTTP_10,
             _ => return None,
         };
-        Some(Self { version, absolute_form: form.trim() == "absolute-form" })
+        Some(Self {
+            version,
+            absolute_form: form.trim() == "absolute-form",
+        })
     }
+}
+
+/// Host of a request: of its target, else of its `Host` header; empty when it names none.
+pub fn host_of<B>(request: &Request<B>) -> &str {
+    match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => request
+            .headers()
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default(),
+    }
+}
+
+/// Turns an HTTP/1 request into the HTTP/2 request that carries it. fallback: the host of a request that names none.
+/// None when its host cannot stand in an HTTP/2 target; the request is then unchanged.
+pub fn upgrade<B>(request: &mut Request<B>, fallback: &str) -> Option<OrigProto> {
+    let orig = OrigProto {
+        version: request.version(),
+        absolute_form: request.uri().authority().is_some(),
+    };
+    if !orig.absolute_form {
+        let host = match host_of(request) {
+            "" => fallback,
+            host => host,
+        };
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(uri::Scheme::HTTP);
+        parts.authority = Some(host.parse().ok()?);
+        parts.path_and_query = Some(path_and_query(request.uri()));
+        *request.uri_mut() = Uri::from_parts(parts).ok()?;
+    }
+    *request.version_mut() = Version::HTTP_2;
+    orig.mark(request.headers_mut());
+    Some(orig)
+}
+
+/// Undoes `upgrade`, here or at the peer; None when the request was not an upgraded one.
+pub fn downgrade<B>(request: &mut Request<B>) -> Option<OrigProto> {
+    let orig = OrigProto::take(request.headers_mut())?;
+    *request.version_mut() = orig.version;
+    if let Some(authority) = request.uri().authority().cloned() {
+        if !request.headers().contains_key(header::HOST) {
+            // An authority is a valid header value: it has no control characters.
+            if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+                request.headers_mut().insert(header::HOST, host);
+            }
+        }
+        if !orig.absolute_form {
+            *request.uri_mut() = Uri::from(path_and_query(request.uri()));
+        }
+    }
+    Some(orig)
+}
+
+fn path_and_query(uri: &Uri) -> uri::PathAndQuery {
+    uri.path_and_query()
+        .cloned()
+        .unwrap_or_else(|| uri::PathAndQuery::from_static("/"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn request(version: Version, target: &str, host: Option<&str>) -> Request<()> {
+        let mut request = Request::new(());
+        *request.uri_mut() = target.parse().unwrap();
+        *request.version_mut() = version;
+        if let Some(host) = host {
+            request
+                .headers_mut()
+                .insert(header::HOST, host.parse().unwrap());
+        }
+        request
+    }
+
+    #[test]
+    fn an_upgraded_request_comes_back_as_it_was() {
+        for (version, target, host) in [
+            (Version::HTTP_11, "/a/b?c=d", Some("books.shop:8080")),
+            (
+                Version::HTTP_10,
+                "http://proxy.example/x",
+                Some("proxy.example"),
+            ),
+            (Version::HTTP_11, "/", Some("[fd00::1]:80")),
+        ] {
+            let mut carried = request(version, target, host);
+            upgrade(&mut carried, "10.0.0.1:80").unwrap();
+            assert_eq!(carried.version(), Version::HTTP_2);
+            assert_eq!(carried.uri().authority().unwrap().as_str(), host.unwrap());
+            downgrade(&mut carried).unwrap();
+            assert_eq!(carried.uri(), &target.parse::<Uri>().unwrap());
+            assert_eq!(carried.version(), version);
+            assert_eq!(carried.headers().get(header::HOST).unwrap(), host.unwrap());
+        }
+    }
+
+    #[test]
+    fn a_request_without_host_goes_to_the_fallback_and_an_impossible_host_is_left_alone() {
+        let mut nameless = request(Version::HTTP_10, "/x", None);
+        upgrade(&mut nameless, "10.0.0.1:80").unwrap();
+        assert_eq!(host_of(&nameless), "10.0.0.1:80");
+        let mut bad = request(Version::HTTP_11, "/x", Some("a b"));
+        assert_eq!(upgrade(&mut bad, "10.0.0.1:80"), None);
+        assert_eq!(bad.version(), Version::HTTP_11);
+    }
+
+    #[test]
+    fn a_native_http2_request_is_not_downgraded() {
+        let mut native = request(Version::HTTP_2, "http://a.b/x", None);
+        assert_eq!(downgrade(&mut native), None);
+        assert_eq!(native.version(), Version::HTTP_2);
+    }
+
     #[test]
     fn marks_round_trip() {
         for version in [Version::HTTP_10, Version::HTTP_11] {
             for absolute_form in [false, true] {
                 let mut headers = HeaderMap::new();
-                headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-                let orig = OrigProto { version, absolute_form };
+                headers.insert(
+                    header::TRANSFER_ENCODING,
+                    HeaderValue::from_static("chunked"),
+                );
+                let orig = OrigProto {
+                    version,
+                    absolute_form,
+                };
                 orig.mark(&mut headers);
                 assert!(!headers.contains_key(header::TRANSFER_ENCODING));
                 assert_eq!(OrigProto::take(&mut headers), Some(orig));

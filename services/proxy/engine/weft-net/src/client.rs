@@ -32,8 +32,8 @@ pub struct Client {
     settings: ClientSettings,
     idle: Arc<Pool>,
     multiplexed: ArcSwapOption<http2::SendRequest<Body>>,
-    /// One handshake at a time; the others then find its connection.
-    connecting: tokio::sync::Mutex<()>,
+    /// One handshake at a time; the others then find its connection, or how it failed.
+    connecting: tokio::sync::Mutex<Option<(Instant, Failure)>>,
 }
 
 struct Pool {
@@ -101,7 +101,10 @@ impl Pool {
             let Some(oldest) = oldest else { return };
             tokio::time::sleep_until((oldest + self.idle_for).into()).await;
             let mut connections = self.connections.lock();
-            while connections.front().is_some_and(|(since, _)| since.elapsed() >= self.idle_for) {
+            while connections
+                .front()
+                .is_some_and(|(since, _)| since.elapsed() >= self.idle_for)
+            {
                 connections.pop_front();
             }
             if connections.is_empty() {
@@ -113,13 +116,17 @@ impl Pool {
 
 impl Client {
     pub fn new(connector: Connector, settings: ClientSettings) -> Self {
-        let idle = Pool { idle_for: settings.pool_idle, max_idle: settings.max_idle, connections: Mutex::default() };
+        let idle = Pool {
+            idle_for: settings.pool_idle,
+            max_idle: settings.max_idle,
+            connections: Mutex::default(),
+        };
         Self {
             connector,
             settings,
             idle: Arc::new(idle),
             multiplexed: ArcSwapOption::empty(),
-            connecting: tokio::sync::Mutex::new(()),
+            connecting: tokio::sync::Mutex::new(None),
         }
     }
 
@@ -130,7 +137,10 @@ impl Client {
     /// session: what a transport header says about the bytes; None when the peer takes the port as opaque.
     pub async fn http1(&self, session: Option<Session>) -> Result<Lease, Failure> {
         if let Some(sender) = self.idle.take() {
-            return Ok(Lease::Http1(Reusable { sender, pool: self.idle.clone() }));
+            return Ok(Lease::Http1(Reusable {
+                sender,
+                pool: self.idle.clone(),
+            }));
         }
         let conn = self.connector.connect(session).await?;
         let handshake = http1::Builder::new()
@@ -139,17 +149,40 @@ impl Client {
             .handshake(TokioIo::new(conn));
         let (sender, connection) = handshake.await.map_err(io_failure)?;
         tokio::spawn(connection.with_upgrades());
-        Ok(Lease::Http1(Reusable { sender, pool: self.idle.clone() }))
+        Ok(Lease::Http1(Reusable {
+            sender,
+            pool: self.idle.clone(),
+        }))
     }
 
     pub async fn http2(&self, session: Option<Session>) -> Result<Lease, Failure> {
         if let Some(lease) = self.running_http2() {
             return Ok(lease);
         }
-        let _connecting = self.connecting.lock().await;
+        let waiting_since = Instant::now();
+        let mut last_failure = self.connecting.lock().await;
         if let Some(lease) = self.running_http2() {
             return Ok(lease);
         }
+        match &*last_failure {
+            // It was tried while we waited: a queue of attempts, each with its own timeout, helps nobody.
+            Some((at, failure)) if *at >= waiting_since => return Err(failure.clone()),
+            _ => {}
+        }
+        let connected = self.connect_http2(session).await;
+        *last_failure = connected
+            .as_ref()
+            .err()
+            .map(|failure| (Instant::now(), failure.clone()));
+        let sender = connected?;
+        self.multiplexed.store(Some(Arc::new(sender.clone())));
+        Ok(Lease::Http2(sender))
+    }
+
+    async fn connect_http2(
+        &self,
+        session: Option<Session>,
+    ) -> Result<http2::SendRequest<Body>, Failure> {
         let conn = self.connector.connect(session).await?;
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -162,8 +195,7 @@ impl Client {
             .handshake(TokioIo::new(conn));
         let (sender, connection) = handshake.await.map_err(io_failure)?;
         tokio::spawn(connection);
-        self.multiplexed.store(Some(Arc::new(sender.clone())));
-        Ok(Lease::Http2(sender))
+        Ok(sender)
     }
 
     fn running_http2(&self) -> Option<Lease> {
@@ -179,7 +211,10 @@ fn io_failure(error: hyper::Error) -> Failure {
 
 impl Lease {
     /// The second part is the connection to give back when the response's body has ended.
-    pub async fn send(self, request: Request<Body>) -> Result<(Response<Incoming>, Option<Reusable>), SendFailure> {
+    pub async fn send(
+        self,
+        request: Request<Body>,
+    ) -> Result<(Response<Incoming>, Option<Reusable>), SendFailure> {
         match self {
             Self::Http1(mut reusable) => match reusable.sender.try_send_request(request).await {
                 Ok(response) => Ok((response, Some(reusable))),

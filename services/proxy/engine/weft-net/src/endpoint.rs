@@ -47,7 +47,13 @@ pub struct Pending {
 
 impl Endpoint {
     /// authority: the logical name that led here, for labels; empty for plain forwarding.
-    pub fn new(proxy: &Proxy, info: EndpointInfo, authority: &str, default_rtt: Duration, decay: Duration) -> Arc<Self> {
+    pub fn new(
+        proxy: &Proxy,
+        info: EndpointInfo,
+        authority: &str,
+        default_rtt: Duration,
+        decay: Duration,
+    ) -> Arc<Self> {
         let mut labels = Labels::default();
         labels.add("direction", "outbound");
         let mut transport = labels.clone().with("peer", "dst");
@@ -95,7 +101,10 @@ impl Endpoint {
 
     pub fn begin(self: &Arc<Self>) -> Pending {
         self.pending.fetch_add(1, Relaxed);
-        Pending { endpoint: self.clone(), started: Instant::now() }
+        Pending {
+            endpoint: self.clone(),
+            started: Instant::now(),
+        }
     }
 
     /// None: ready. Some: when it may be tried again.
@@ -110,13 +119,23 @@ impl Endpoint {
         }
     }
 
-    /// Out of rotation for a growing, jittered while.
+    /// Out of rotation for a growing, jittered while. Several callers that waited for one attempt count once.
     pub fn unreachable(&self, rng: &mut Rng) {
+        let now = Instant::now();
         let mut reach = self.reach.lock();
-        let base = self.backoff.min.saturating_mul(1 << reach.failures.min(16)).min(self.backoff.max);
-        let jitter = base.mul_f64(self.backoff.jitter_ratio * (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64);
+        if reach.retry_at.is_some_and(|at| at > now) {
+            return;
+        }
+        let base = self
+            .backoff
+            .min
+            .saturating_mul(1 << reach.failures.min(16))
+            .min(self.backoff.max);
+        let jitter = base.mul_f64(
+            self.backoff.jitter_ratio * (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64,
+        );
         reach.failures = reach.failures.saturating_add(1);
-        reach.retry_at = Some(Instant::now() + (base + jitter).min(self.backoff.max));
+        reach.retry_at = Some(now + (base + jitter).min(self.backoff.max));
     }
 
     /// What a transport header says about HTTP to this endpoint.
@@ -132,9 +151,15 @@ fn header_target(info: &EndpointInfo) -> Option<HeaderTarget> {
     match &info.authority_override {
         Some(authority) => {
             let (name, port) = authority.rsplit_once(':')?;
-            Some(HeaderTarget { port: port.parse().ok()?, name: Some(name.to_owned()) })
+            Some(HeaderTarget {
+                port: port.parse().ok()?,
+                name: Some(name.to_owned()),
+            })
         }
-        None => Some(HeaderTarget { port: info.addr.port(), name: None }),
+        None => Some(HeaderTarget {
+            port: info.addr.port(),
+            name: None,
+        }),
     }
 }
 
@@ -142,7 +167,10 @@ impl Pending {
     /// Records the latency up to now.
     pub fn sample(self) {
         let now = Instant::now();
-        self.endpoint.load.lock().record(now.duration_since(self.started), now);
+        self.endpoint
+            .load
+            .lock()
+            .record(now.duration_since(self.started), now);
     }
 }
 

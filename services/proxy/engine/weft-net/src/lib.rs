@@ -1,5 +1,36 @@
-//! Sockets of the data path. In progress: the modules in this folder that are not named here wait for the proxy type that
-//! connects them; docs/compatibility.md says so.
+//! Sockets of the data path. Decisions come from `weft_core`; facts come from Python as commands, questions go to it as
+//! events.
 
-pub mod orig_dst;
-pub mod splice;
+mod accept;
+mod admin;
+mod balancer;
+mod body;
+mod cache;
+mod client;
+mod conn;
+mod connect;
+mod control;
+mod dns;
+mod drain;
+mod endpoint;
+mod engine;
+mod events;
+mod identity;
+mod inbound;
+mod inbound_http;
+mod listen;
+mod metrics;
+mod orig_dst;
+mod outbound;
+mod outbound_http;
+mod ports;
+mod process;
+mod proxy;
+mod respond;
+mod serve;
+mod splice;
+mod targets;
+mod upgrade;
+
+pub use engine::{CommandError, Engine};
+pub use identity::{generate_key_and_csr, verify_leaf};

@@ -1,0 +1,159 @@
+//! Entries that live while they are used and for a while after, then are released.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    ops::Deref,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+pub struct Cache<K, V> {
+    slots: Mutex<HashMap<K, Slot<V>>>,
+    idle: Duration,
+    /// Told under the lock, so that a release never overtakes the creation of a successor.
+    released: Box<dyn Fn(&K) + Send + Sync>,
+}
+
+struct Slot<V> {
+    value: Arc<V>,
+    users: usize,
+    idle_since: Instant,
+    /// A task watches this slot for idleness.
+    is_watched: bool,
+}
+
+/// Keeps one entry alive.
+pub struct Lease<K: Key, V: Value> {
+    key: K,
+    value: Arc<V>,
+    cache: Arc<Cache<K, V>>,
+}
+
+pub trait Key: Copy + Eq + Hash + Send + Sync + 'static {}
+impl<T: Copy + Eq + Hash + Send + Sync + 'static> Key for T {}
+pub trait Value: Send + Sync + 'static {}
+impl<T: Send + Sync + 'static> Value for T {}
+
+impl<K: Key, V: Value> Cache<K, V> {
+    pub fn new(idle: Duration, released: impl Fn(&K) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            slots: Mutex::default(),
+            idle,
+            released: Box::new(released),
+        })
+    }
+
+    pub fn lease(self: &Arc<Self>, key: K, make: impl FnOnce() -> V) -> Lease<K, V> {
+        let mut slots = self.slots.lock();
+        let slot = slots.entry(key).or_insert_with(|| Slot {
+            value: Arc::new(make()),
+            users: 0,
+            idle_since: Instant::now(),
+            is_watched: false,
+        });
+        slot.users += 1;
+        Lease {
+            key,
+            value: slot.value.clone(),
+            cache: self.clone(),
+        }
+    }
+
+    pub fn get(&self, key: &K) -> Option<Arc<V>> {
+        self.slots.lock().get(key).map(|slot| slot.value.clone())
+    }
+
+    fn give_back(self: &Arc<Self>, key: K) {
+        let mut slots = self.slots.lock();
+        let Some(slot) = slots.get_mut(&key) else {
+            return;
+        };
+        slot.users -= 1;
+        if slot.users > 0 {
+            return;
+        }
+        slot.idle_since = Instant::now();
+        // Without a runtime the whole engine is being taken down.
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        if !std::mem::replace(&mut slot.is_watched, true) {
+            runtime.spawn(self.clone().release_when_idle(key));
+        }
+    }
+
+    async fn release_when_idle(self: Arc<Self>, key: K) {
+        let mut look_at = Instant::now() + self.idle;
+        loop {
+            tokio::time::sleep_until(look_at.into()).await;
+            let mut slots = self.slots.lock();
+            let Some(slot) = slots.get_mut(&key) else {
+                return;
+            };
+            if slot.users > 0 {
+                // The next last user starts a watch again.
+                slot.is_watched = false;
+                return;
+            }
+            look_at = slot.idle_since + self.idle;
+            if look_at <= Instant::now() {
+                slots.remove(&key);
+                (self.released)(&key);
+                return;
+            }
+        }
+    }
+}
+
+impl<K: Key, V: Value> Deref for Lease<K, V> {
+    type Target = V;
+
+    fn deref(&self) -> &V {
+        &self.value
+    }
+}
+
+impl<K: Key, V: Value> Drop for Lease<K, V> {
+    fn drop(&mut self) {
+        self.cache.give_back(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn counting() -> (Arc<Cache<u8, u8>>, Arc<AtomicUsize>) {
+        let released = Arc::new(AtomicUsize::new(0));
+        let count = released.clone();
+        let cache = Cache::new(Duration::from_millis(20), move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        (cache, released)
+    }
+
+    #[tokio::test]
+    async fn an_entry_outlives_its_last_user_by_the_idle_time() {
+        let (cache, released) = counting();
+        drop(cache.lease(1, || 7));
+        assert_eq!(cache.get(&1).as_deref(), Some(&7));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(cache.get(&1).is_none());
+        assert_eq!(released.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_used_entry_stays_and_is_made_once() {
+        let (cache, released) = counting();
+        drop(cache.lease(1, || 7));
+        let held = cache.lease(1, || unreachable!("the entry is still there"));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!((*held, released.load(Ordering::Relaxed)), (7, 0));
+    }
+}

@@ -1,0 +1,99 @@
+//! What every part of one proxy shares.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    io,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use parking_lot::Mutex;
+use weft_core::{balance::Rng, failure::Failure, settings::Settings};
+
+use crate::{
+    admin::AdminRequests, balancer::Balancers, dns::Dns, drain::Drain, events::EventQueue,
+    identity::IdentityStore, metrics::Metrics, orig_dst::OriginalDst, ports::Ports,
+    targets::Targets,
+};
+
+pub struct Proxy {
+    pub settings: Settings,
+    pub identity: Arc<IdentityStore>,
+    pub metrics: Metrics,
+    pub events: Arc<EventQueue>,
+    pub balancers: Balancers,
+    pub targets: Targets,
+    pub ports: Ports,
+    pub admin: AdminRequests,
+    pub drain: Arc<Drain>,
+    pub original_dst: Box<dyn OriginalDst>,
+    dns: OnceLock<Dns>,
+    in_flight: AtomicUsize,
+    rng: Mutex<Rng>,
+}
+
+/// One request counted against the proxy's limit of concurrent requests.
+pub struct Admitted<'a>(&'a AtomicUsize);
+
+impl Proxy {
+    pub fn new(
+        settings: Settings,
+        original_dst: Box<dyn OriginalDst>,
+    ) -> Result<Arc<Self>, String> {
+        let events = EventQueue::new().map_err(|e| format!("event queue: {e}"))?;
+        let events = Arc::new(events);
+        let identity = IdentityStore::new(&settings.local_identity, &settings.trust_anchors_pem)?;
+        let metrics = Metrics::new();
+        Ok(Arc::new(Self {
+            identity: Arc::new(identity),
+            balancers: Balancers::default(),
+            targets: Targets::new(settings.outbound_discovery_idle, events.clone()),
+            ports: Ports::new(&settings, events.clone()),
+            admin: AdminRequests::default(),
+            drain: Drain::new(),
+            original_dst,
+            dns: OnceLock::new(),
+            in_flight: AtomicUsize::new(0),
+            rng: Mutex::new(Rng(seed())),
+            events,
+            metrics,
+            settings,
+        }))
+    }
+
+    /// Read when first needed: a proxy whose control plane is on this host never does.
+    pub fn dns(&self) -> io::Result<&Dns> {
+        if let Some(dns) = self.dns.get() {
+            return Ok(dns);
+        }
+        let dns = Dns::new()?;
+        Ok(self.dns.get_or_init(|| dns))
+    }
+
+    /// For draws by weight and ratio.
+    pub fn random(&self) -> u64 {
+        self.rng.lock().next_u64()
+    }
+
+    /// Refuses what is beyond the limit of concurrent requests.
+    pub fn admit(&self) -> Result<Admitted<'_>, Failure> {
+        let admitted = Admitted(&self.in_flight);
+        if self.in_flight.fetch_add(1, Relaxed) >= self.settings.max_in_flight {
+            return Err(Failure::LoadShed);
+        }
+        Ok(admitted)
+    }
+}
+
+/// Not secret, and different at every call.
+pub fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,25 @@
+"""Compiled data path of the Weft proxy. Messages are those of `weft.engine.v1`, serialized."""
+
+VERSION: str
+
+class Engine:
+    """One proxy's data path. Every method may be called from any thread."""
+
+    def __init__(self, settings: bytes) -> None: ...
+    """Raises ValueError, naming the field, when the `Settings` cannot be used."""
+    def start(self) -> None: ...
+    """Opens the control tunnels and the admin port. Raises OSError."""
+    def event_fd(self) -> int: ...
+    """Readable while events wait."""
+    def drain_events(self) -> list[bytes]: ...
+    def apply(self, command: bytes) -> None: ...
+    """Raises ValueError for a `Command` that cannot be used, OSError when a listener cannot be opened."""
+    def metrics(self) -> bytes: ...
+    """Prometheus text without the final `# EOF`."""
+    def stop(self) -> None: ...
+
+def generate_key_and_csr(name: str) -> tuple[bytes, bytes]:
+    """Private key (PKCS#8 DER) and signing request (DER) for a workload's DNS name. Raises ValueError."""
+
+def verify_leaf(leaf: bytes, intermediates: list[bytes], anchors_pem: str, name: str) -> None:
+    """Raises ValueError unless the leaf (DER) is for `name` and chains to an anchor now."""
