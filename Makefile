@@ -35,11 +35,11 @@ check: setup ## format, lint, types, import contract, unit tests: under a minute
 	$(PY) -m pytest -q -m "not root and not e2e" $(PYTEST_ARGS)
 
 test-rust: setup ## the engine's own tests and lints
-	cargo check --manifest-path services/proxy/engine/Cargo.toml -p weft-core --quiet
-	cargo test --manifest-path services/proxy/engine/Cargo.toml -p weft-core --quiet
+	cargo clippy --manifest-path services/proxy/engine/Cargo.toml --all-targets --quiet -- -D warnings
+	cargo test --manifest-path services/proxy/engine/Cargo.toml --quiet
 
-test: check test-rust ## every test that can pass while the engine is incomplete
-	$(PY) -m pytest -m "root and not e2e" $(PYTEST_ARGS)
+test: check test-rust ## every test there is, end to end included
+	$(PY) -m pytest -m "root or e2e" $(PYTEST_ARGS)
 
 demo: setup ## bring up the mesh with the bookshop, show it, take it down on Ctrl-C
 	@scripts/demo

@@ -8,19 +8,14 @@ use weft_proto::linkerd::net::{self, ip_address::Ip};
 pub fn ip_from(ip: &net::IpAddress) -> Option<IpAddr> {
     Some(match ip.ip.as_ref()? {
         Ip::Ipv4(bits) => IpAddr::V4(Ipv4Addr::from(*bits)),
-        Ip::Ipv6(v6) => IpAddr::V6(Ipv6Addr::from(
-            (u128::from(v6.first) << 64) | u128::from(v6.last),
-        )),
+        Ip::Ipv6(v6) => IpAddr::V6(Ipv6Addr::from((u128::from(v6.first) << 64) | u128::from(v6.last))),
     })
 }
 
 /// None for a missing address or a port outside 0 to 65535.
 pub fn socket_from(addr: Option<&net::TcpAddress>) -> Option<SocketAddr> {
     let addr = addr?;
-    Some(SocketAddr::new(
-        ip_from(addr.ip.as_ref()?)?,
-        u16::try_from(addr.port).ok()?,
-    ))
+    Some(SocketAddr::new(ip_from(addr.ip.as_ref()?)?, u16::try_from(addr.port).ok()?))
 }
 
 pub fn wire_ip(ip: IpAddr) -> net::IpAddress {
@@ -28,20 +23,14 @@ pub fn wire_ip(ip: IpAddr) -> net::IpAddress {
         IpAddr::V4(v4) => Ip::Ipv4(v4.into()),
         IpAddr::V6(v6) => {
             let bits = u128::from(v6);
-            Ip::Ipv6(net::IPv6 {
-                first: (bits >> 64) as u64,
-                last: bits as u64,
-            })
+            Ip::Ipv6(net::IPv6 { first: (bits >> 64) as u64, last: bits as u64 })
         }
     };
     net::IpAddress { ip: Some(ip) }
 }
 
 pub fn wire_socket(addr: SocketAddr) -> net::TcpAddress {
-    net::TcpAddress {
-        ip: Some(wire_ip(addr.ip())),
-        port: u32::from(addr.port()),
-    }
+    net::TcpAddress { ip: Some(wire_ip(addr.ip())), port: u32::from(addr.port()) }
 }
 
 /// An IPv4 peer of a dual-stack listener shows up as `::ffff:a.b.c.d`; policies and labels speak plain IPv4.
@@ -63,10 +52,7 @@ impl Cidr {
     }
 
     pub fn from_wire(network: &net::IpNetwork) -> Option<Self> {
-        Self::new(
-            ip_from(network.ip.as_ref()?)?,
-            u8::try_from(network.prefix_len).ok()?,
-        )
+        Self::new(ip_from(network.ip.as_ref()?)?, u8::try_from(network.prefix_len).ok()?)
     }
 
     pub fn contains(&self, ip: IpAddr) -> bool {
@@ -98,10 +84,7 @@ mod tests {
 
     #[test]
     fn an_address_without_ip_is_no_address() {
-        assert_eq!(
-            socket_from(Some(&net::TcpAddress { ip: None, port: 1 })),
-            None
-        );
+        assert_eq!(socket_from(Some(&net::TcpAddress { ip: None, port: 1 })), None);
         assert_eq!(socket_from(None), None);
     }
 

@@ -29,11 +29,7 @@ pub fn protocol_of(first_read: &[u8]) -> Detected {
 fn begins_request_head(bytes: &[u8]) -> bool {
     let line = bytes.split(|b| *b == b'\n').next().unwrap_or(bytes);
     let complete = line.len() < bytes.len();
-    let line = if complete {
-        line.strip_suffix(b"\r").unwrap_or(line)
-    } else {
-        line
-    };
+    let line = if complete { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
     let mut parts = line.splitn(3, |b| *b == b' ');
     let method = parts.next().unwrap_or_default();
     if method.is_empty() || method.len() > LONGEST_METHOD || !method.iter().all(|b| is_token(*b)) {
@@ -50,8 +46,7 @@ fn begins_request_head(bytes: &[u8]) -> bool {
         Some(version) if complete => matches!(version, b"HTTP/1.1" | b"HTTP/1.0"),
         Some(version) => {
             let version = version.strip_suffix(b"\r").unwrap_or(version);
-            !target.is_empty()
-                && (b"HTTP/1.1".starts_with(version) || b"HTTP/1.0".starts_with(version))
+            !target.is_empty() && (b"HTTP/1.1".starts_with(version) || b"HTTP/1.0".starts_with(version))
         }
     }
 }
@@ -79,10 +74,7 @@ mod tests {
 
     #[test]
     fn the_h2_preface_is_http2() {
-        assert_eq!(
-            protocol_of(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-            Detected::Http2
-        );
+        assert_eq!(protocol_of(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Detected::Http2);
         assert_eq!(protocol_of(b"PRI * HTTP/2."), Detected::NotHttp);
     }
 
@@ -96,12 +88,7 @@ mod tests {
             b"GET / HTTP/3.0\r\nhost: a\r\n",
             b"short",
         ] {
-            assert_eq!(
-                protocol_of(bytes),
-                Detected::NotHttp,
-                "{}",
-                String::from_utf8_lossy(bytes)
-            );
+            assert_eq!(protocol_of(bytes), Detected::NotHttp, "{}", String::from_utf8_lossy(bytes));
         }
     }
 }

@@ -69,15 +69,9 @@ impl EndpointInfo {
     ) -> Option<Self> {
         let addr = addr::socket_from(weighted.addr.as_ref())?;
         let labels = set_labels.iter().chain(&weighted.metric_labels);
-        let labels = labels
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
+        let labels = labels.map(|(key, value)| (key.clone(), value.clone())).collect();
         if local.contains(&addr.ip()) {
-            return Some(Self {
-                labels,
-                tls: OutboundTls::Loopback,
-                ..Self::plain(addr)
-            });
+            return Some(Self { labels, tls: OutboundTls::Loopback, ..Self::plain(addr) });
         }
         let hint = weighted.protocol_hint.as_ref();
         let tls = weighted.tls_identity.as_ref().and_then(server_id);
@@ -105,10 +99,7 @@ impl EndpointInfo {
 
     /// Where to connect: the peer proxy when it wants a transport header, else the application's port.
     pub fn connect_addr(&self) -> SocketAddr {
-        SocketAddr::new(
-            self.addr.ip(),
-            self.opaque_transport.unwrap_or(self.addr.port()),
-        )
+        SocketAddr::new(self.addr.ip(), self.opaque_transport.unwrap_or(self.addr.port()))
     }
 
     pub fn wants_transport_header(&self) -> bool {
@@ -147,20 +138,12 @@ pub fn target_labels(addr: SocketAddr, labels: &mut Labels) {
 }
 
 fn server_id(tls: &wire::TlsIdentity) -> Option<ServerId> {
-    let server_name = tls
-        .server_name
-        .as_ref()
-        .map(|name| name.name.as_str())
-        .filter(|name| !name.is_empty());
+    let server_name = tls.server_name.as_ref().map(|name| name.name.as_str()).filter(|name| !name.is_empty());
     match tls.strategy.as_ref()? {
-        Strategy::DnsLikeIdentity(id) if !id.name.is_empty() => Some(ServerId {
-            san: id.name.as_str().into(),
-            sni: server_name.unwrap_or(&id.name).into(),
-        }),
-        Strategy::UriLikeIdentity(id) => Some(ServerId {
-            san: id.uri.as_str().into(),
-            sni: server_name?.into(),
-        }),
+        Strategy::DnsLikeIdentity(id) if !id.name.is_empty() => {
+            Some(ServerId { san: id.name.as_str().into(), sni: server_name.unwrap_or(&id.name).into() })
+        }
+        Strategy::UriLikeIdentity(id) => Some(ServerId { san: id.uri.as_str().into(), sni: server_name?.into() }),
         Strategy::DnsLikeIdentity(_) => None,
     }
 }
@@ -173,21 +156,13 @@ pub struct EndpointSet {
 
 impl EndpointSet {
     /// True when the set changed. On the first update of a stream an add replaces everything and a remove says nothing.
-    pub fn apply(
-        &mut self,
-        update: &wire::Update,
-        first_of_stream: bool,
-        local: &[IpAddr],
-    ) -> bool {
+    pub fn apply(&mut self, update: &wire::Update, first_of_stream: bool, local: &[IpAddr]) -> bool {
         let Some(update) = update.update.as_ref() else {
             return false;
         };
         match update {
             Update::Add(add) => {
-                let added = add
-                    .addrs
-                    .iter()
-                    .filter_map(|w| EndpointInfo::from_wire(w, &add.metric_labels, local));
+                let added = add.addrs.iter().filter_map(|w| EndpointInfo::from_wire(w, &add.metric_labels, local));
                 let added = added.map(|info| (info.addr, info));
                 if first_of_stream {
                     let replaced = added.collect();
@@ -205,11 +180,7 @@ impl EndpointSet {
             Update::Remove(_) if first_of_stream => false,
             Update::Remove(remove) => {
                 let before = self.by_addr.len();
-                for addr in remove
-                    .addrs
-                    .iter()
-                    .filter_map(|addr| addr::socket_from(Some(addr)))
-                {
+                for addr in remove.addrs.iter().filter_map(|addr| addr::socket_from(Some(addr))) {
                     self.by_addr.remove(&addr);
                 }
                 self.by_addr.len() != before
@@ -224,10 +195,7 @@ mod tests {
     use super::*;
 
     fn weighted(addr: &str) -> wire::WeightedAddr {
-        wire::WeightedAddr {
-            addr: Some(addr::wire_socket(addr.parse().unwrap())),
-            ..Default::default()
-        }
+        wire::WeightedAddr { addr: Some(addr::wire_socket(addr.parse().unwrap())), ..Default::default() }
     }
 
     fn add(addrs: &[&str]) -> wire::Update {
@@ -235,16 +203,12 @@ mod tests {
             addrs: addrs.iter().map(|addr| weighted(addr)).collect(),
             metric_labels: [("namespace".to_owned(), "shop".to_owned())].into(),
         };
-        wire::Update {
-            update: Some(Update::Add(set)),
-        }
+        wire::Update { update: Some(Update::Add(set)) }
     }
 
     fn remove(addr: &str) -> wire::Update {
         let addrs = vec![addr::wire_socket(addr.parse().unwrap())];
-        wire::Update {
-            update: Some(Update::Remove(wire::AddrSet { addrs })),
-        }
+        wire::Update { update: Some(Update::Remove(wire::AddrSet { addrs })) }
     }
 
     #[test]
@@ -258,9 +222,7 @@ mod tests {
         assert!(set.apply(&remove("10.0.0.1:80"), false, &[]));
         assert!(set.apply(&add(&["10.0.0.9:80"]), true, &[]));
         assert_eq!(set.by_addr.len(), 1);
-        let gone = wire::Update {
-            update: Some(Update::NoEndpoints(Default::default())),
-        };
+        let gone = wire::Update { update: Some(Update::NoEndpoints(Default::default())) };
         assert!(set.apply(&gone, false, &[]));
         assert!(set.by_addr.is_empty());
     }
@@ -274,21 +236,12 @@ mod tests {
         });
         let info = EndpointInfo::from_wire(&w, &HashMap::new(), &[]).unwrap();
         assert_eq!(info.connect_addr().port(), 5432);
-        let id = wire::tls_identity::DnsLikeIdentity {
-            name: "db.shop".into(),
-        };
-        w.tls_identity = Some(wire::TlsIdentity {
-            strategy: Some(Strategy::DnsLikeIdentity(id)),
-            server_name: None,
-        });
+        let id = wire::tls_identity::DnsLikeIdentity { name: "db.shop".into() };
+        w.tls_identity = Some(wire::TlsIdentity { strategy: Some(Strategy::DnsLikeIdentity(id)), server_name: None });
         let info = EndpointInfo::from_wire(&w, &HashMap::new(), &[]).unwrap();
         assert_eq!(info.connect_addr().port(), 4143);
         assert!(info.wants_transport_header());
-        let info =
-            EndpointInfo::from_wire(&w, &HashMap::new(), &["10.0.0.1".parse().unwrap()]).unwrap();
-        assert_eq!(
-            (info.connect_addr().port(), info.tls),
-            (5432, OutboundTls::Loopback)
-        );
+        let info = EndpointInfo::from_wire(&w, &HashMap::new(), &["10.0.0.1".parse().unwrap()]).unwrap();
+        assert_eq!((info.connect_addr().port(), info.tls), (5432, OutboundTls::Loopback));
     }
 }

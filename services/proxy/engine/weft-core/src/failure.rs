@@ -71,18 +71,13 @@ impl Failure {
     /// The `error` label of the error counters; None for outcomes of policy, which have counters of their own.
     pub fn metric_label(&self) -> Option<&'static str> {
         match self {
-            Self::NoRoute
-            | Self::Unauthorized
-            | Self::Injected { .. }
-            | Self::InjectedGrpc { .. } => None,
+            Self::NoRoute | Self::Unauthorized | Self::Injected { .. } | Self::InjectedGrpc { .. } => None,
             Self::GatewayDomain => Some("gateway domain invalid"),
             Self::GatewayLoop => Some("gateway loop"),
             Self::FailFast => Some("failfast"),
             Self::LoadShed => Some("loadshed"),
             Self::Io(_) | Self::ConnectTimeout => Some("i/o"),
-            Self::BackendUnusable(_) | Self::InvalidRequest(_) | Self::InvalidPolicy(_) => {
-                Some("unexpected")
-            }
+            Self::BackendUnusable(_) | Self::InvalidRequest(_) | Self::InvalidPolicy(_) => Some("unexpected"),
         }
     }
 }
@@ -99,9 +94,7 @@ impl fmt::Display for Failure {
             Self::ConnectTimeout => f.write_str("connect timed out"),
             Self::Io(reason) => write!(f, "endpoint connection failed: {reason}"),
             Self::BackendUnusable(reason) => write!(f, "backend cannot be used: {reason}"),
-            Self::Injected { message, .. } | Self::InjectedGrpc { message, .. } => {
-                f.write_str(message)
-            }
+            Self::Injected { message, .. } | Self::InjectedGrpc { message, .. } => f.write_str(message),
             Self::InvalidRequest(reason) => f.write_str(reason),
             Self::InvalidPolicy(reason) => write!(f, "invalid policy: {reason}"),
         }
@@ -124,23 +117,11 @@ mod tests {
             (Failure::ConnectTimeout, 504, 4, true),
             (Failure::Io("reset".into()), 502, 14, true),
             (Failure::BackendUnusable("none".into()), 502, 14, true),
-            (
-                Failure::Injected {
-                    status: 418,
-                    message: String::new(),
-                },
-                418,
-                9,
-                false,
-            ),
+            (Failure::Injected { status: 418, message: String::new() }, 418, 9, false),
             (Failure::InvalidPolicy("x".into()), 500, 13, true),
         ];
         for (failure, status, code, fatal) in table {
-            assert_eq!(
-                (failure.status(), failure.grpc_code(), failure.is_fatal()),
-                (status, code, fatal),
-                "{failure}"
-            );
+            assert_eq!((failure.status(), failure.grpc_code(), failure.is_fatal()), (status, code, fatal), "{failure}");
         }
     }
 }

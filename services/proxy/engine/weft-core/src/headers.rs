@@ -17,14 +17,8 @@ pub fn is_upgrade(headers: &HeaderMap) -> bool {
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .any(|value| {
-            value
-                .split(',')
-                .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
-        });
-    asks && headers
-        .get(header::UPGRADE)
-        .is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c"))
+        .any(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")));
+    asks && headers.get(header::UPGRADE).is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c"))
 }
 
 /// Removes what concerns one connection only.
@@ -48,9 +42,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// `grpc-status` of response headers or trailers.
@@ -63,34 +55,21 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap()))
-            .collect()
+        pairs.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect()
     }
 
     #[test]
     fn headers_named_by_connection_go_with_it() {
-        let mut map = headers(&[
-            ("connection", "close, x-mine"),
-            ("x-mine", "1"),
-            ("keep-alive", "t"),
-            ("x-other", "2"),
-        ]);
+        let mut map =
+            headers(&[("connection", "close, x-mine"), ("x-mine", "1"), ("keep-alive", "t"), ("x-other", "2")]);
         strip_hop_by_hop(&mut map);
         assert_eq!(map, headers(&[("x-other", "2")]));
     }
 
     #[test]
     fn only_real_upgrades_count() {
-        assert!(is_upgrade(&headers(&[
-            ("connection", "Upgrade"),
-            ("upgrade", "websocket")
-        ])));
-        assert!(!is_upgrade(&headers(&[
-            ("connection", "Upgrade, HTTP2-Settings"),
-            ("upgrade", "h2c")
-        ])));
+        assert!(is_upgrade(&headers(&[("connection", "Upgrade"), ("upgrade", "websocket")])));
+        assert!(!is_upgrade(&headers(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c")])));
         assert!(!is_upgrade(&headers(&[("upgrade", "websocket")])));
     }
 }

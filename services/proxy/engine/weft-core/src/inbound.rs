@@ -85,10 +85,7 @@ struct Network {
 enum Authn {
     Unauthenticated,
     TlsUnauthenticated,
-    Identities {
-        exact: HashSet<String>,
-        suffixes: Vec<String>,
-    },
+    Identities { exact: HashSet<String>, suffixes: Vec<String> },
 }
 
 pub struct Authz {
@@ -118,26 +115,13 @@ impl ServerPolicy {
         if name.is_empty() {
             return Err("server policy has no name".to_owned());
         }
-        let meta = Meta {
-            group: label("group"),
-            kind: label("kind"),
-            ..Meta::built_in(&name)
-        };
-        let kind = server
-            .protocol
-            .as_ref()
-            .and_then(|p| p.kind.as_ref())
-            .ok_or("server policy has no protocol")?;
+        let meta = Meta { group: label("group"), kind: label("kind"), ..Meta::built_in(&name) };
+        let kind = server.protocol.as_ref().and_then(|p| p.kind.as_ref()).ok_or("server policy has no protocol")?;
         let (protocol, routes) = match kind {
             Kind::Detect(detect) => {
-                let timeout = detect
-                    .timeout
-                    .as_ref()
-                    .and_then(|t| Duration::try_from(*t).ok());
+                let timeout = detect.timeout.as_ref().and_then(|t| Duration::try_from(*t).ok());
                 (
-                    Protocol::Detect {
-                        timeout: timeout.unwrap_or(DETECT_TIMEOUT),
-                    },
+                    Protocol::Detect { timeout: timeout.unwrap_or(DETECT_TIMEOUT) },
                     Some(http_routes(&detect.http_routes)?),
                 )
             }
@@ -159,9 +143,7 @@ impl ServerPolicy {
     /// Stands in for a policy that could not be understood: admits nobody but loopback.
     pub fn invalid() -> Self {
         Self {
-            protocol: Protocol::Detect {
-                timeout: DETECT_TIMEOUT,
-            },
+            protocol: Protocol::Detect { timeout: DETECT_TIMEOUT },
             meta: Meta::built_in("invalid"),
             authzs: Vec::new(),
             loopback: Meta::built_in("loopback"),
@@ -183,12 +165,7 @@ impl ServerPolicy {
     }
 
     /// The first authorization that admits the client: the route's, the server's, then loopback.
-    pub fn authorize(
-        &self,
-        route: Option<RouteIndex>,
-        client: IpAddr,
-        tls: &InboundTls,
-    ) -> Option<&Meta> {
+    pub fn authorize(&self, route: Option<RouteIndex>, client: IpAddr, tls: &InboundTls) -> Option<&Meta> {
         let of_route = match (route, &self.routes) {
             (Some(index), Some(table)) => &table.rule(index).authzs[..],
             _ => &[],
@@ -218,25 +195,14 @@ impl Authz {
         }
         let network = |network: &wire::Network| {
             let net = Cidr::from_wire(network.net.as_ref()?)?;
-            let except = network
-                .except
-                .iter()
-                .map(Cidr::from_wire)
-                .collect::<Option<_>>()?;
+            let except = network.except.iter().map(Cidr::from_wire).collect::<Option<_>>()?;
             Some(Network { net, except })
         };
         let networks = authz.networks.iter().map(network).collect::<Option<_>>();
-        let permit = authz
-            .authentication
-            .as_ref()
-            .and_then(|a| a.permit.as_ref());
+        let permit = authz.authentication.as_ref().and_then(|a| a.permit.as_ref());
         let authn = match permit.ok_or("authorization has no authentication")? {
             Permit::Unauthenticated(_) => Authn::Unauthenticated,
-            Permit::MeshTls(tls) => match tls
-                .clients
-                .as_ref()
-                .ok_or("mesh TLS authentication names no clients")?
-            {
+            Permit::MeshTls(tls) => match tls.clients.as_ref().ok_or("mesh TLS authentication names no clients")? {
                 Clients::Unauthenticated(_) => Authn::TlsUnauthenticated,
                 Clients::Identities(ids) => Authn::Identities {
                     exact: ids.identities.iter().map(|id| id.name.clone()).collect(),
@@ -257,23 +223,14 @@ impl Authz {
     }
 
     fn admits(&self, client: IpAddr, tls: &InboundTls) -> bool {
-        let in_network = self
-            .networks
-            .iter()
-            .any(|n| n.net.contains(client) && !n.except.iter().any(|e| e.contains(client)));
+        let in_network =
+            self.networks.iter().any(|n| n.net.contains(client) && !n.except.iter().any(|e| e.contains(client)));
         in_network
             && match (&self.authn, tls) {
-                (Authn::Unauthenticated, _)
-                | (Authn::TlsUnauthenticated, InboundTls::Mesh { .. }) => true,
-                (
-                    Authn::Identities { exact, suffixes },
-                    InboundTls::Mesh {
-                        client_id: Some(id),
-                    },
-                ) => {
+                (Authn::Unauthenticated, _) | (Authn::TlsUnauthenticated, InboundTls::Mesh { .. }) => true,
+                (Authn::Identities { exact, suffixes }, InboundTls::Mesh { client_id: Some(id) }) => {
                     exact.contains(&**id)
-                        || (!id.contains("://")
-                            && suffixes.iter().any(|suffix| id.ends_with(suffix.as_str())))
+                        || (!id.contains("://") && suffixes.iter().any(|suffix| id.ends_with(suffix.as_str())))
                 }
                 _ => false,
             }
@@ -284,11 +241,7 @@ fn meta_from_labels(authz: &wire::Authz) -> Option<Meta> {
     let label = |key: &str| authz.labels.get(key).cloned();
     let name = label("name")?;
     let kind = label("kind").unwrap_or_else(|| "default".to_owned());
-    Some(Meta {
-        group: label("group").unwrap_or_default(),
-        kind,
-        ..Meta::built_in(&name)
-    })
+    Some(Meta { group: label("group").unwrap_or_default(), kind, ..Meta::built_in(&name) })
 }
 
 fn authzs(all: &[wire::Authz]) -> Result<Vec<Authz>, String> {
@@ -299,24 +252,11 @@ fn http_routes(routes: &[wire::HttpRoute]) -> Result<RouteTable<RoutePolicy>, St
     let routes = routes.iter().map(|route| {
         let shared: Arc<[Authz]> = authzs(&route.authorizations)?.into();
         let rules = route.rules.iter().map(|rule| {
-            let matches = rule
-                .matches
-                .iter()
-                .map(RequestMatch::from_http)
-                .collect::<Result<_, _>>()?;
-            Ok((
-                matches,
-                RoutePolicy {
-                    authzs: shared.clone(),
-                },
-            ))
+            let matches = rule.matches.iter().map(RequestMatch::from_http).collect::<Result<_, _>>()?;
+            Ok((matches, RoutePolicy { authzs: shared.clone() }))
         });
         let rules = rules.collect::<Result<_, String>>()?;
-        Route::new(
-            Meta::from_wire(route.metadata.as_ref()).ok_or("route has no metadata")?,
-            &route.hosts,
-            rules,
-        )
+        Route::new(Meta::from_wire(route.metadata.as_ref()).ok_or("route has no metadata")?, &route.hosts, rules)
     });
     Ok(RouteTable::new(routes.collect::<Result<_, String>>()?))
 }
@@ -325,24 +265,11 @@ fn grpc_routes(routes: &[wire::GrpcRoute]) -> Result<RouteTable<RoutePolicy>, St
     let routes = routes.iter().map(|route| {
         let shared: Arc<[Authz]> = authzs(&route.authorizations)?.into();
         let rules = route.rules.iter().map(|rule| {
-            let matches = rule
-                .matches
-                .iter()
-                .map(RequestMatch::from_grpc)
-                .collect::<Result<_, _>>()?;
-            Ok((
-                matches,
-                RoutePolicy {
-                    authzs: shared.clone(),
-                },
-            ))
+            let matches = rule.matches.iter().map(RequestMatch::from_grpc).collect::<Result<_, _>>()?;
+            Ok((matches, RoutePolicy { authzs: shared.clone() }))
         });
         let rules = rules.collect::<Result<_, String>>()?;
-        Route::new(
-            Meta::from_wire(route.metadata.as_ref()).ok_or("route has no metadata")?,
-            &route.hosts,
-            rules,
-        )
+        Route::new(Meta::from_wire(route.metadata.as_ref()).ok_or("route has no metadata")?, &route.hosts, rules)
     });
     Ok(RouteTable::new(routes.collect::<Result<_, String>>()?))
 }
@@ -356,54 +283,33 @@ mod tests {
 
     fn network(cidr: &str) -> net::IpNetwork {
         let (ip, prefix) = cidr.split_once('/').unwrap();
-        net::IpNetwork {
-            ip: Some(wire_ip(ip.parse().unwrap())),
-            prefix_len: prefix.parse().unwrap(),
-        }
+        net::IpNetwork { ip: Some(wire_ip(ip.parse().unwrap())), prefix_len: prefix.parse().unwrap() }
     }
 
     fn authz(cidr: &str, except: &[&str], permit: authn::Permit) -> wire::Authz {
         let except = except.iter().map(|cidr| network(cidr)).collect();
         wire::Authz {
-            networks: vec![wire::Network {
-                net: Some(network(cidr)),
-                except,
-            }],
-            authentication: Some(wire::Authn {
-                permit: Some(permit),
-            }),
-            metadata: Some(wire_meta::Metadata {
-                kind: Some(wire_meta::metadata::Kind::Default("it".into())),
-            }),
+            networks: vec![wire::Network { net: Some(network(cidr)), except }],
+            authentication: Some(wire::Authn { permit: Some(permit) }),
+            metadata: Some(wire_meta::Metadata { kind: Some(wire_meta::metadata::Kind::Default("it".into())) }),
             labels: Default::default(),
         }
     }
 
     fn identities(exact: &[&str], suffixes: &[&[&str]]) -> authn::Permit {
         let ids = authn::permit_mesh_tls::PermitClientIdentities {
-            identities: exact
-                .iter()
-                .map(|name| wire::Identity {
-                    name: (*name).into(),
-                })
-                .collect(),
+            identities: exact.iter().map(|name| wire::Identity { name: (*name).into() }).collect(),
             suffixes: suffixes
                 .iter()
-                .map(|parts| wire::IdentitySuffix {
-                    parts: parts.iter().map(|p| (*p).into()).collect(),
-                })
+                .map(|parts| wire::IdentitySuffix { parts: parts.iter().map(|p| (*p).into()).collect() })
                 .collect(),
         };
-        authn::Permit::MeshTls(authn::PermitMeshTls {
-            clients: Some(authn::permit_mesh_tls::Clients::Identities(ids)),
-        })
+        authn::Permit::MeshTls(authn::PermitMeshTls { clients: Some(authn::permit_mesh_tls::Clients::Identities(ids)) })
     }
 
     fn server(authorizations: Vec<wire::Authz>) -> Result<ServerPolicy, String> {
         ServerPolicy::from_wire(&wire::Server {
-            protocol: Some(wire::ProxyProtocol {
-                kind: Some(Kind::Opaque(Default::default())),
-            }),
+            protocol: Some(wire::ProxyProtocol { kind: Some(Kind::Opaque(Default::default())) }),
             authorizations,
             labels: [("name".to_owned(), "srv".to_owned())].into(),
             ..Default::default()
@@ -411,55 +317,30 @@ mod tests {
     }
 
     fn mesh(id: &str) -> InboundTls {
-        InboundTls::Mesh {
-            client_id: Some(id.into()),
-        }
+        InboundTls::Mesh { client_id: Some(id.into()) }
     }
 
-    const PLAIN: InboundTls = InboundTls::NoTls {
-        reason: NoTls::FromRemote,
-    };
+    const PLAIN: InboundTls = InboundTls::NoTls { reason: NoTls::FromRemote };
 
     #[test]
     fn networks_admit_with_exceptions() {
         let permit = authn::Permit::Unauthenticated(Default::default());
         let policy = server(vec![authz("10.0.0.0/8", &["10.9.0.0/16"], permit)]).unwrap();
-        assert!(
-            policy
-                .authorize(None, "10.1.0.1".parse().unwrap(), &PLAIN)
-                .is_some()
-        );
-        assert!(
-            policy
-                .authorize(None, "10.9.0.1".parse().unwrap(), &PLAIN)
-                .is_none()
-        );
-        assert!(
-            policy
-                .authorize(None, "192.0.2.1".parse().unwrap(), &PLAIN)
-                .is_none()
-        );
+        assert!(policy.authorize(None, "10.1.0.1".parse().unwrap(), &PLAIN).is_some());
+        assert!(policy.authorize(None, "10.9.0.1".parse().unwrap(), &PLAIN).is_none());
+        assert!(policy.authorize(None, "192.0.2.1".parse().unwrap(), &PLAIN).is_none());
     }
 
     #[test]
     fn identities_match_exactly_or_by_suffix_of_whole_labels() {
         let client = "10.1.0.1".parse().unwrap();
-        let policy = server(vec![authz(
-            "0.0.0.0/0",
-            &[],
-            identities(&["a.ns.x"], &[&["ok", "x"]]),
-        )])
-        .unwrap();
+        let policy = server(vec![authz("0.0.0.0/0", &[], identities(&["a.ns.x"], &[&["ok", "x"]]))]).unwrap();
         assert!(policy.authorize(None, client, &mesh("a.ns.x")).is_some());
         assert!(policy.authorize(None, client, &mesh("b.ok.x")).is_some());
         assert!(policy.authorize(None, client, &mesh("b.notok.x")).is_none());
         assert!(policy.authorize(None, client, &mesh("ok.x")).is_none());
         assert!(policy.authorize(None, client, &PLAIN).is_none());
-        assert!(
-            policy
-                .authorize(None, client, &InboundTls::Mesh { client_id: None })
-                .is_none()
-        );
+        assert!(policy.authorize(None, client, &InboundTls::Mesh { client_id: None }).is_none());
     }
 
     #[test]
@@ -467,39 +348,22 @@ mod tests {
         let client = "10.1.0.1".parse().unwrap();
         let policy = server(vec![authz("0.0.0.0/0", &[], identities(&[], &[&[]]))]).unwrap();
         assert!(policy.authorize(None, client, &mesh("anyone.x")).is_some());
-        assert!(
-            policy
-                .authorize(None, client, &mesh("spiffe://x/y"))
-                .is_none()
-        );
+        assert!(policy.authorize(None, client, &mesh("spiffe://x/y")).is_none());
     }
 
     #[test]
     fn loopback_is_always_admitted_and_a_bad_policy_admits_nobody_else() {
         let policy = ServerPolicy::invalid();
-        let meta = policy
-            .authorize(None, "127.0.0.1".parse().unwrap(), &PLAIN)
-            .unwrap();
+        let meta = policy.authorize(None, "127.0.0.1".parse().unwrap(), &PLAIN).unwrap();
         assert_eq!(meta.name, "loopback");
-        assert!(
-            policy
-                .authorize(None, "10.0.0.1".parse().unwrap(), &mesh("a"))
-                .is_none()
-        );
+        assert!(policy.authorize(None, "10.0.0.1".parse().unwrap(), &mesh("a")).is_none());
     }
 
     #[test]
     fn incomplete_policies_are_refused_with_a_reason() {
-        let mut no_network = authz(
-            "10.0.0.0/8",
-            &[],
-            authn::Permit::Unauthenticated(Default::default()),
-        );
+        let mut no_network = authz("10.0.0.0/8", &[], authn::Permit::Unauthenticated(Default::default()));
         no_network.networks.clear();
-        assert_eq!(
-            server(vec![no_network]).err().unwrap(),
-            "authorization lists no networks"
-        );
+        assert_eq!(server(vec![no_network]).err().unwrap(), "authorization lists no networks");
         assert!(ServerPolicy::from_wire(&wire::Server::default()).is_err());
     }
 }

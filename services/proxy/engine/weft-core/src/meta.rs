@@ -44,11 +44,7 @@ impl Meta {
     }
 
     fn port_text(&self) -> String {
-        if self.port == 0 {
-            String::new()
-        } else {
-            self.port.to_string()
-        }
+        if self.port == 0 { String::new() } else { self.port.to_string() }
     }
 
     /// `<prefix>_group`, `_kind`, `_name`: inbound routes and authorizations.

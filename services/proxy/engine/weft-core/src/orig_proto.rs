@@ -13,14 +13,12 @@ pub struct OrigProto {
 
 impl OrigProto {
     pub fn header_value(self) -> HeaderValue {
-        HeaderValue::from_static(
-            match (self.version == Version::HTTP_10, self.absolute_form) {
-                (false, false) => "HTTP/1.1",
-                (false, true) => "HTTP/1.1; absolute-form",
-                (true, false) => "HTTP/1.0",
-                (true, true) => "HTTP/1.0; absolute-form",
-            },
-        )
+        HeaderValue::from_static(match (self.version == Version::HTTP_10, self.absolute_form) {
+            (false, false) => "HTTP/1.1",
+            (false, true) => "HTTP/1.1; absolute-form",
+            (true, false) => "HTTP/1.0",
+            (true, true) => "HTTP/1.0; absolute-form",
+        })
     }
 
     /// Marks an HTTP/1 request that leaves as HTTP/2.
@@ -39,10 +37,7 @@ impl OrigProto {
             "HTTP/1.0" => Version::HTTP_10,
             _ => return None,
         };
-        Some(Self {
-            version,
-            absolute_form: form.trim() == "absolute-form",
-        })
+        Some(Self { version, absolute_form: form.trim() == "absolute-form" })
     }
 }
 
@@ -50,21 +45,14 @@ impl OrigProto {
 pub fn host_of<B>(request: &Request<B>) -> &str {
     match request.uri().authority() {
         Some(authority) => authority.as_str(),
-        None => request
-            .headers()
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or_default(),
+        None => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
     }
 }
 
 /// Turns an HTTP/1 request into the HTTP/2 request that carries it. fallback: the host of a request that names none.
 /// None when its host cannot stand in an HTTP/2 target; the request is then unchanged.
 pub fn upgrade<B>(request: &mut Request<B>, fallback: &str) -> Option<OrigProto> {
-    let orig = OrigProto {
-        version: request.version(),
-        absolute_form: request.uri().authority().is_some(),
-    };
+    let orig = OrigProto { version: request.version(), absolute_form: request.uri().authority().is_some() };
     if !orig.absolute_form {
         let host = match host_of(request) {
             "" => fallback,
@@ -100,9 +88,7 @@ pub fn downgrade<B>(request: &mut Request<B>) -> Option<OrigProto> {
 }
 
 fn path_and_query(uri: &Uri) -> uri::PathAndQuery {
-    uri.path_and_query()
-        .cloned()
-        .unwrap_or_else(|| uri::PathAndQuery::from_static("/"))
+    uri.path_and_query().cloned().unwrap_or_else(|| uri::PathAndQuery::from_static("/"))
 }
 
 #[cfg(test)]
@@ -114,9 +100,7 @@ mod tests {
         *request.uri_mut() = target.parse().unwrap();
         *request.version_mut() = version;
         if let Some(host) = host {
-            request
-                .headers_mut()
-                .insert(header::HOST, host.parse().unwrap());
+            request.headers_mut().insert(header::HOST, host.parse().unwrap());
         }
         request
     }
@@ -125,11 +109,7 @@ mod tests {
     fn an_upgraded_request_comes_back_as_it_was() {
         for (version, target, host) in [
             (Version::HTTP_11, "/a/b?c=d", Some("books.shop:8080")),
-            (
-                Version::HTTP_10,
-                "http://proxy.example/x",
-                Some("proxy.example"),
-            ),
+            (Version::HTTP_10, "http://proxy.example/x", Some("proxy.example")),
             (Version::HTTP_11, "/", Some("[fd00::1]:80")),
         ] {
             let mut carried = request(version, target, host);
@@ -165,14 +145,8 @@ mod tests {
         for version in [Version::HTTP_10, Version::HTTP_11] {
             for absolute_form in [false, true] {
                 let mut headers = HeaderMap::new();
-                headers.insert(
-                    header::TRANSFER_ENCODING,
-                    HeaderValue::from_static("chunked"),
-                );
-                let orig = OrigProto {
-                    version,
-                    absolute_form,
-                };
+                headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+                let orig = OrigProto { version, absolute_form };
                 orig.mark(&mut headers);
                 assert!(!headers.contains_key(header::TRANSFER_ENCODING));
                 assert_eq!(OrigProto::take(&mut headers), Some(orig));

@@ -35,18 +35,8 @@ pub struct HttpRule {
 /// Filters that end a request here; the others arrive with retries and timeouts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HttpFilter {
-    Fail {
-        status: u16,
-        message: String,
-        numerator: u32,
-        denominator: u32,
-    },
-    FailGrpc {
-        code: u8,
-        message: String,
-        numerator: u32,
-        denominator: u32,
-    },
+    Fail { status: u16, message: String, numerator: u32, denominator: u32 },
+    FailGrpc { code: u8, message: String, numerator: u32, denominator: u32 },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,18 +108,12 @@ impl ClientPolicy {
         profile: Option<&DestinationProfile>,
         local: &[IpAddr],
     ) -> Self {
-        let mut compiler = Compiler {
-            backends: Vec::new(),
-            local,
-        };
+        let mut compiler = Compiler { backends: Vec::new(), local };
         let Some(policy) = policy else {
             return Self::synthesised(original_dst, profile, local);
         };
         let parent = Meta::from_wire(policy.metadata.as_ref());
-        let kind = policy
-            .protocol
-            .as_ref()
-            .and_then(|protocol| protocol.kind.as_ref());
+        let kind = policy.protocol.as_ref().and_then(|protocol| protocol.kind.as_ref());
         let is_opaque = profile.is_some_and(|profile| profile.opaque_protocol);
         let protocol = match (&parent, kind) {
             (None, _) => Err("policy has no metadata".to_owned()),
@@ -152,61 +136,34 @@ impl ClientPolicy {
     }
 
     /// The control plane knows no policy: forward to the profile's endpoint, else to where the client was going.
-    fn synthesised(
-        original_dst: SocketAddr,
-        profile: Option<&DestinationProfile>,
-        local: &[IpAddr],
-    ) -> Self {
+    fn synthesised(original_dst: SocketAddr, profile: Option<&DestinationProfile>, local: &[IpAddr]) -> Self {
         let known = profile
             .and_then(|profile| profile.endpoint.as_ref())
             .and_then(|endpoint| EndpointInfo::from_wire(endpoint, &HashMap::new(), local));
-        let name = if known.is_some() {
-            "endpoint"
-        } else {
-            "fallback"
-        };
+        let name = if known.is_some() { "endpoint" } else { "fallback" };
         let info = known.unwrap_or_else(|| {
             let plain = EndpointInfo::plain(original_dst);
             if local.contains(&original_dst.ip()) {
-                EndpointInfo {
-                    tls: crate::endpoint::OutboundTls::Loopback,
-                    ..plain
-                }
+                EndpointInfo { tls: crate::endpoint::OutboundTls::Loopback, ..plain }
             } else {
                 plain
             }
         });
         let meta = Meta::built_in(name);
-        let opaque = OpaqueRoute {
-            meta: Some(meta.clone()),
-            outcome: OpaqueOutcome::Forward(Distribution::First(vec![0])),
-        };
+        let opaque =
+            OpaqueRoute { meta: Some(meta.clone()), outcome: OpaqueOutcome::Forward(Distribution::First(vec![0])) };
         let routes = || {
-            let rule = HttpRule {
-                backends: Distribution::First(vec![0]),
-                filters: Vec::new(),
-            };
+            let rule = HttpRule { backends: Distribution::First(vec![0]), filters: Vec::new() };
             let route = Route::new(meta.clone(), &[], vec![(Vec::new(), rule)]);
             RouteTable::new(route.into_iter().collect())
         };
         let protocol = if profile.is_some_and(|profile| profile.opaque_protocol) {
             ClientProtocol::Opaque(opaque)
         } else {
-            ClientProtocol::Detect {
-                http1: routes(),
-                http2: routes(),
-                opaque,
-            }
+            ClientProtocol::Detect { http1: routes(), http2: routes(), opaque }
         };
-        let backends = vec![Backend {
-            meta: meta.clone(),
-            kind: BackendKind::Forward(info),
-        }];
-        Self {
-            parent: meta,
-            protocol,
-            backends,
-        }
+        let backends = vec![Backend { meta: meta.clone(), kind: BackendKind::Forward(info) }];
+        Self { parent: meta, protocol, backends }
     }
 }
 
@@ -214,29 +171,13 @@ impl Compiler<'_> {
     fn protocol(&mut self, kind: &Kind, is_opaque: bool) -> Result<ClientProtocol, String> {
         Ok(match kind {
             Kind::Detect(detect) => {
-                let opaque = self.opaque(
-                    &detect
-                        .opaque
-                        .as_ref()
-                        .ok_or("detect policy has no opaque part")?
-                        .routes,
-                )?;
+                let opaque = self.opaque(&detect.opaque.as_ref().ok_or("detect policy has no opaque part")?.routes)?;
                 if is_opaque {
                     return Ok(ClientProtocol::Opaque(opaque));
                 }
-                let http1 = detect
-                    .http1
-                    .as_ref()
-                    .ok_or("detect policy has no HTTP/1 part")?;
-                let http2 = detect
-                    .http2
-                    .as_ref()
-                    .ok_or("detect policy has no HTTP/2 part")?;
-                ClientProtocol::Detect {
-                    http1: self.http(&http1.routes)?,
-                    http2: self.http(&http2.routes)?,
-                    opaque,
-                }
+                let http1 = detect.http1.as_ref().ok_or("detect policy has no HTTP/1 part")?;
+                let http2 = detect.http2.as_ref().ok_or("detect policy has no HTTP/2 part")?;
+                ClientProtocol::Detect { http1: self.http(&http1.routes)?, http2: self.http(&http2.routes)?, opaque }
             }
             Kind::Opaque(opaque) => ClientProtocol::Opaque(self.opaque(&opaque.routes)?),
             Kind::Http1(http) => ClientProtocol::Http1(self.http(&http.routes)?),
@@ -251,10 +192,8 @@ impl Compiler<'_> {
         let meta = Meta::from_wire(backend.metadata.as_ref()).ok_or("backend has no metadata")?;
         let kind = match backend.kind.as_ref() {
             None => BackendKind::Unusable,
-            Some(backend::Kind::Forward(addr)) => {
-                EndpointInfo::from_wire(addr, &HashMap::new(), self.local)
-                    .map_or(BackendKind::Unusable, BackendKind::Forward)
-            }
+            Some(backend::Kind::Forward(addr)) => EndpointInfo::from_wire(addr, &HashMap::new(), self.local)
+                .map_or(BackendKind::Unusable, BackendKind::Forward),
             Some(backend::Kind::Balancer(balancer)) => balancer_from(balancer)?,
         };
         let backend = Backend { meta, kind };
@@ -271,11 +210,7 @@ impl Compiler<'_> {
         for route in routes {
             let mut rules = Vec::with_capacity(route.rules.len());
             for rule in &route.rules {
-                let matches = rule
-                    .matches
-                    .iter()
-                    .map(RequestMatch::from_http)
-                    .collect::<Result<_, _>>()?;
+                let matches = rule.matches.iter().map(RequestMatch::from_http).collect::<Result<_, _>>()?;
                 let mut filters: Vec<_> = rule.filters.iter().collect();
                 let backends = match rule.backends.as_ref().and_then(|d| d.kind.as_ref()) {
                     None => return Err("rule has no backends".to_owned()),
@@ -284,10 +219,7 @@ impl Compiler<'_> {
                         if let [only] = &first.backends[..] {
                             filters.extend(&only.filters);
                         }
-                        let all = first
-                            .backends
-                            .iter()
-                            .map(|b| self.backend(b.backend.as_ref()));
+                        let all = first.backends.iter().map(|b| self.backend(b.backend.as_ref()));
                         Distribution::First(not_empty(all.collect::<Result<_, _>>()?)?)
                     }
                     Some(Dist::RandomAvailable(random)) => {
@@ -307,13 +239,7 @@ impl Compiler<'_> {
                     }),
                     _ => None,
                 });
-                rules.push((
-                    matches,
-                    HttpRule {
-                        backends,
-                        filters: filters.collect(),
-                    },
-                ));
+                rules.push((matches, HttpRule { backends, filters: filters.collect() }));
             }
             let meta = Meta::from_wire(route.metadata.as_ref()).ok_or("route has no metadata")?;
             out.push(Route::new(meta, &route.hosts, rules)?);
@@ -327,11 +253,7 @@ impl Compiler<'_> {
         for route in routes {
             let mut rules = Vec::with_capacity(route.rules.len());
             for rule in &route.rules {
-                let matches = rule
-                    .matches
-                    .iter()
-                    .map(RequestMatch::from_grpc)
-                    .collect::<Result<_, _>>()?;
+                let matches = rule.matches.iter().map(RequestMatch::from_grpc).collect::<Result<_, _>>()?;
                 let mut filters: Vec<_> = rule.filters.iter().collect();
                 let backends = match rule.backends.as_ref().and_then(|d| d.kind.as_ref()) {
                     None => return Err("rule has no backends".to_owned()),
@@ -340,10 +262,7 @@ impl Compiler<'_> {
                         if let [only] = &first.backends[..] {
                             filters.extend(&only.filters);
                         }
-                        let all = first
-                            .backends
-                            .iter()
-                            .map(|b| self.backend(b.backend.as_ref()));
+                        let all = first.backends.iter().map(|b| self.backend(b.backend.as_ref()));
                         Distribution::First(not_empty(all.collect::<Result<_, _>>()?)?)
                     }
                     Some(Dist::RandomAvailable(random)) => {
@@ -357,23 +276,14 @@ impl Compiler<'_> {
                 let filters = filters.into_iter().filter_map(|f| match f.kind.as_ref()? {
                     filter::Kind::FailureInjector(fail) => Some(HttpFilter::FailGrpc {
                         // Codes beyond the table read as UNKNOWN at every client.
-                        code: u8::try_from(fail.code)
-                            .ok()
-                            .filter(|code| *code <= 16)
-                            .unwrap_or(2),
+                        code: u8::try_from(fail.code).ok().filter(|code| *code <= 16).unwrap_or(2),
                         message: fail.message.clone(),
                         numerator: fail.ratio.as_ref().map_or(1, |r| r.numerator),
                         denominator: fail.ratio.as_ref().map_or(1, |r| r.denominator),
                     }),
                     filter::Kind::RequestHeaderModifier(_) => None,
                 });
-                rules.push((
-                    matches,
-                    HttpRule {
-                        backends,
-                        filters: filters.collect(),
-                    },
-                ));
+                rules.push((matches, HttpRule { backends, filters: filters.collect() }));
             }
             let meta = Meta::from_wire(route.metadata.as_ref()).ok_or("route has no metadata")?;
             out.push(Route::new(meta, &route.hosts, rules)?);
@@ -385,10 +295,7 @@ impl Compiler<'_> {
         use wire::opaque_route::{distribution::Kind as Dist, filter};
         let [route] = routes else {
             return match routes {
-                [] => Ok(OpaqueRoute {
-                    meta: None,
-                    outcome: OpaqueOutcome::Invalid("no opaque route".to_owned()),
-                }),
+                [] => Ok(OpaqueRoute { meta: None, outcome: OpaqueOutcome::Invalid("no opaque route".to_owned()) }),
                 _ => Err("more than one opaque route".to_owned()),
             };
         };
@@ -396,22 +303,15 @@ impl Compiler<'_> {
             return Err("an opaque route needs exactly one rule".to_owned());
         };
         let meta = Meta::from_wire(route.metadata.as_ref()).ok_or("route has no metadata")?;
-        let filter = rule
-            .filters
-            .iter()
-            .find_map(|f| f.kind.as_ref())
-            .map(|kind| match kind {
-                filter::Kind::Forbidden(_) => OpaqueOutcome::Forbidden,
-                filter::Kind::Invalid(invalid) => OpaqueOutcome::Invalid(invalid.message.clone()),
-            });
+        let filter = rule.filters.iter().find_map(|f| f.kind.as_ref()).map(|kind| match kind {
+            filter::Kind::Forbidden(_) => OpaqueOutcome::Forbidden,
+            filter::Kind::Invalid(invalid) => OpaqueOutcome::Invalid(invalid.message.clone()),
+        });
         let backends = match rule.backends.as_ref().and_then(|d| d.kind.as_ref()) {
             None => return Err("rule has no backends".to_owned()),
             Some(Dist::Empty(_)) => Distribution::Empty,
             Some(Dist::FirstAvailable(first)) => {
-                let all = first
-                    .backends
-                    .iter()
-                    .map(|b| self.backend(b.backend.as_ref()));
+                let all = first.backends.iter().map(|b| self.backend(b.backend.as_ref()));
                 Distribution::First(not_empty(all.collect::<Result<_, _>>()?)?)
             }
             Some(Dist::RandomAvailable(random)) => {
@@ -422,10 +322,7 @@ impl Compiler<'_> {
                 Distribution::Random(not_empty(all.collect::<Result<_, _>>()?)?)
             }
         };
-        Ok(OpaqueRoute {
-            meta: Some(meta),
-            outcome: filter.unwrap_or(OpaqueOutcome::Forward(backends)),
-        })
+        Ok(OpaqueRoute { meta: Some(meta), outcome: filter.unwrap_or(OpaqueOutcome::Forward(backends)) })
     }
 
     /// TLS routes go by their first route; choosing by server name arrives with TLSRoute.
@@ -436,24 +333,15 @@ impl Compiler<'_> {
             return Err("a TLS route needs exactly one rule".to_owned());
         };
         let meta = Meta::from_wire(route.metadata.as_ref()).ok_or("route has no metadata")?;
-        let filter = rule
-            .filters
-            .iter()
-            .find_map(|f| f.kind.as_ref())
-            .map(|kind| match kind {
-                wire::tls_route::filter::Kind::Forbidden(_) => OpaqueOutcome::Forbidden,
-                wire::tls_route::filter::Kind::Invalid(invalid) => {
-                    OpaqueOutcome::Invalid(invalid.message.clone())
-                }
-            });
+        let filter = rule.filters.iter().find_map(|f| f.kind.as_ref()).map(|kind| match kind {
+            wire::tls_route::filter::Kind::Forbidden(_) => OpaqueOutcome::Forbidden,
+            wire::tls_route::filter::Kind::Invalid(invalid) => OpaqueOutcome::Invalid(invalid.message.clone()),
+        });
         let backends = match rule.backends.as_ref().and_then(|d| d.kind.as_ref()) {
             None => return Err("rule has no backends".to_owned()),
             Some(Dist::Empty(_)) => Distribution::Empty,
             Some(Dist::FirstAvailable(first)) => {
-                let all = first
-                    .backends
-                    .iter()
-                    .map(|b| self.backend(b.backend.as_ref()));
+                let all = first.backends.iter().map(|b| self.backend(b.backend.as_ref()));
                 Distribution::First(not_empty(all.collect::<Result<_, _>>()?)?)
             }
             Some(Dist::RandomAvailable(random)) => {
@@ -464,37 +352,24 @@ impl Compiler<'_> {
                 Distribution::Random(not_empty(all.collect::<Result<_, _>>()?)?)
             }
         };
-        Ok(OpaqueRoute {
-            meta: Some(meta),
-            outcome: filter.unwrap_or(OpaqueOutcome::Forward(backends)),
-        })
+        Ok(OpaqueRoute { meta: Some(meta), outcome: filter.unwrap_or(OpaqueOutcome::Forward(backends)) })
     }
 }
 
 fn not_empty<T>(all: Vec<T>) -> Result<Vec<T>, String> {
-    if all.is_empty() {
-        Err("distribution has no backends".to_owned())
-    } else {
-        Ok(all)
-    }
+    if all.is_empty() { Err("distribution has no backends".to_owned()) } else { Ok(all) }
 }
 
 fn balancer_from(balancer: &backend::BalanceP2c) -> Result<BackendKind, String> {
     use backend::{balance_p2c::Load, endpoint_discovery::Kind};
-    let discovery = balancer
-        .discovery
-        .as_ref()
-        .and_then(|d| d.kind.as_ref())
-        .ok_or("balancer has no discovery")?;
+    let discovery = balancer.discovery.as_ref().and_then(|d| d.kind.as_ref()).ok_or("balancer has no discovery")?;
     let Kind::Dst(dst) = discovery;
     let (default_rtt, decay) = match balancer.load.as_ref().ok_or("balancer has no load")? {
         Load::PeakEwma(load) => (load.default_rtt, load.decay),
         Load::PenaltyPeakEwma(load) => (load.default_rtt, load.decay),
     };
-    let time = |d: Option<prost_types::Duration>, default| {
-        d.and_then(|d| Duration::try_from(d).ok())
-            .unwrap_or(default)
-    };
+    let time =
+        |d: Option<prost_types::Duration>, default| d.and_then(|d| Duration::try_from(d).ok()).unwrap_or(default);
     Ok(BackendKind::Balancer {
         path: dst.path.clone(),
         default_rtt: time(default_rtt, Duration::from_millis(30)),
@@ -511,10 +386,7 @@ mod tests {
         let dst = "10.1.2.3:80".parse().unwrap();
         let policy = ClientPolicy::compile(dst, None, None, &[]);
         assert_eq!(policy.parent.name, "fallback");
-        assert_eq!(
-            policy.backends[0].kind,
-            BackendKind::Forward(EndpointInfo::plain(dst))
-        );
+        assert_eq!(policy.backends[0].kind, BackendKind::Forward(EndpointInfo::plain(dst)));
         assert!(matches!(policy.protocol, ClientProtocol::Detect { .. }));
     }
 
@@ -525,11 +397,7 @@ mod tests {
             addr: Some(crate::addr::wire_socket(dst)),
             ..Default::default()
         };
-        let profile = DestinationProfile {
-            opaque_protocol: true,
-            endpoint: Some(endpoint),
-            ..Default::default()
-        };
+        let profile = DestinationProfile { opaque_protocol: true, endpoint: Some(endpoint), ..Default::default() };
         let policy = ClientPolicy::compile(dst, None, Some(&profile), &[]);
         assert_eq!(policy.parent.name, "endpoint");
         assert!(matches!(policy.protocol, ClientProtocol::Opaque(_)));
@@ -539,8 +407,6 @@ mod tests {
     fn a_policy_without_metadata_or_protocol_is_invalid() {
         let dst = "10.1.2.3:80".parse().unwrap();
         let policy = ClientPolicy::compile(dst, Some(&wire::OutboundPolicy::default()), None, &[]);
-        assert!(
-            matches!(policy.protocol, ClientProtocol::Invalid(reason) if reason == "policy has no metadata")
-        );
+        assert!(matches!(policy.protocol, ClientProtocol::Invalid(reason) if reason == "policy has no metadata"));
     }
 }

@@ -81,20 +81,9 @@ struct Specificity {
 }
 
 impl<R> Route<R> {
-    pub fn new(
-        meta: Meta,
-        hosts: &[wire::HostMatch],
-        rules: Vec<(Vec<RequestMatch>, R)>,
-    ) -> Result<Self, String> {
-        let hosts = hosts
-            .iter()
-            .map(HostMatch::from_wire)
-            .collect::<Option<_>>();
-        Ok(Self {
-            meta,
-            hosts: hosts.ok_or("route has an empty host match")?,
-            rules,
-        })
+    pub fn new(meta: Meta, hosts: &[wire::HostMatch], rules: Vec<(Vec<RequestMatch>, R)>) -> Result<Self, String> {
+        let hosts = hosts.iter().map(HostMatch::from_wire).collect::<Option<_>>();
+        Ok(Self { meta, hosts: hosts.ok_or("route has an empty host match")?, rules })
     }
 }
 
@@ -113,10 +102,7 @@ impl<R> RouteTable<R> {
 
     pub fn rules(&self) -> impl Iterator<Item = (RouteIndex, &Meta, &R)> {
         self.routes.iter().enumerate().flat_map(|(route, r)| {
-            r.rules
-                .iter()
-                .enumerate()
-                .map(move |(rule, (_, value))| (RouteIndex { route, rule }, &r.meta, value))
+            r.rules.iter().enumerate().map(move |(rule, (_, value))| (RouteIndex { route, rule }, &r.meta, value))
         })
     }
 
@@ -129,11 +115,7 @@ impl<R> RouteTable<R> {
             for (rule, (matches, _)) in candidate.rules.iter().enumerate() {
                 let found = matches.iter().filter_map(|m| m.specificity(request)).max();
                 // A rule without matches takes everything.
-                let found = if matches.is_empty() {
-                    Some(Specificity::default())
-                } else {
-                    found
-                };
+                let found = if matches.is_empty() { Some(Specificity::default()) } else { found };
                 let Some(found) = found else { continue };
                 let found = Specificity { host, ..found };
                 if best.is_none_or(|(so_far, _)| found > so_far) {
@@ -167,12 +149,7 @@ impl HostMatch {
         Some(match m.r#match.as_ref()? {
             host_match::Match::Exact(name) => Self::Exact(name.to_ascii_lowercase()),
             host_match::Match::Suffix(suffix) => {
-                let labels: Vec<_> = suffix
-                    .reverse_labels
-                    .iter()
-                    .rev()
-                    .map(|l| l.to_ascii_lowercase())
-                    .collect();
+                let labels: Vec<_> = suffix.reverse_labels.iter().rev().map(|l| l.to_ascii_lowercase()).collect();
                 Self::Suffix(format!(".{}", labels.join(".")))
             }
         })
@@ -180,14 +157,11 @@ impl HostMatch {
 
     fn specificity(&self, host: &str) -> Option<(bool, usize)> {
         match self {
-            Self::Exact(name) => host
-                .eq_ignore_ascii_case(name)
-                .then_some((true, name.len())),
+            Self::Exact(name) => host.eq_ignore_ascii_case(name).then_some((true, name.len())),
             Self::Suffix(suffix) => {
                 let tail = host.len().checked_sub(suffix.len()).filter(|at| *at > 0)?;
                 let tail = host.get(tail..)?;
-                tail.eq_ignore_ascii_case(suffix)
-                    .then_some((false, suffix.len()))
+                tail.eq_ignore_ascii_case(suffix).then_some((false, suffix.len()))
             }
         }
     }
@@ -207,8 +181,7 @@ fn whole_match(regex: &Regex, value: &str) -> bool {
 }
 
 fn anchored(pattern: &str) -> Result<Regex, String> {
-    Regex::new(&format!("^(?:{pattern})$"))
-        .map_err(|e| format!("pattern {pattern:?} is not a regular expression: {e}"))
+    Regex::new(&format!("^(?:{pattern})$")).map_err(|e| format!("pattern {pattern:?} is not a regular expression: {e}"))
 }
 
 impl RequestMatch {
@@ -238,10 +211,7 @@ impl RequestMatch {
     pub fn from_grpc(m: &grpc::GrpcRouteMatch) -> Result<Self, String> {
         let rpc = m.rpc.as_ref().ok_or("gRPC match names no rpc")?;
         Ok(Self {
-            path: PathMatch::Rpc {
-                service: rpc.service.clone(),
-                method: rpc.method.clone(),
-            },
+            path: PathMatch::Rpc { service: rpc.service.clone(), method: rpc.method.clone() },
             headers: header_matches(&m.headers)?,
             query: Vec::new(),
             method: Some(Method::POST),
@@ -249,24 +219,17 @@ impl RequestMatch {
     }
 
     fn specificity(&self, request: &RequestView<'_>) -> Option<Specificity> {
-        if self
-            .method
-            .as_ref()
-            .is_some_and(|method| method != request.method)
-        {
+        if self.method.as_ref().is_some_and(|method| method != request.method) {
             return None;
         }
         let path = self.path.specificity(request.path)?;
         let headers_match = self.headers.iter().all(|(name, text)| {
-            request
-                .headers
-                .get_all(name.as_str())
-                .iter()
-                .any(|v| v.to_str().is_ok_and(|v| text.matches(v)))
+            request.headers.get_all(name.as_str()).iter().any(|v| v.to_str().is_ok_and(|v| text.matches(v)))
         });
-        let query_matches = self.query.iter().all(|(name, text)| {
-            query_value(request.query, name).is_some_and(|value| text.matches(&value))
-        });
+        let query_matches = self
+            .query
+            .iter()
+            .all(|(name, text)| query_value(request.query, name).is_some_and(|value| text.matches(&value)));
         (headers_match && query_matches).then_some(Specificity {
             host: (false, 0),
             path,
@@ -285,8 +248,7 @@ impl PathMatch {
             Self::Regex(regex) => whole_match(regex, path).then_some((2, regex.as_str().len(), 0)),
             Self::Rpc { service, method } => {
                 let (s, m) = path.strip_prefix('/')?.split_once('/')?;
-                let fits =
-                    (service.is_empty() || service == s) && (method.is_empty() || method == m);
+                let fits = (service.is_empty() || service == s) && (method.is_empty() || method == m);
                 fits.then_some((1, service.len(), method.len()))
             }
         }
@@ -296,8 +258,7 @@ impl PathMatch {
 /// `/foo` takes `/foo` and `/foo/x`, not `/foobar`.
 fn is_segment_prefix(prefix: &str, path: &str) -> bool {
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn header_matches(matches: &[wire::HeaderMatch]) -> Result<Vec<(String, Text)>, String> {
@@ -305,9 +266,9 @@ fn header_matches(matches: &[wire::HeaderMatch]) -> Result<Vec<(String, Text)>, 
         .iter()
         .map(|m| {
             let text = match m.value.as_ref().ok_or("header match is empty")? {
-                header_match::Value::Exact(bytes) => Text::Exact(
-                    String::from_utf8(bytes.clone()).map_err(|_| "header match is not text")?,
-                ),
+                header_match::Value::Exact(bytes) => {
+                    Text::Exact(String::from_utf8(bytes.clone()).map_err(|_| "header match is not text")?)
+                }
                 header_match::Value::Regex(pattern) => Text::Regex(anchored(pattern)?),
             };
             Ok((m.name.to_ascii_lowercase(), text))
@@ -317,25 +278,22 @@ fn header_matches(matches: &[wire::HeaderMatch]) -> Result<Vec<(String, Text)>, 
 
 fn method_from(method: &HttpMethod) -> Result<Method, String> {
     use http_method::{Registered, Type};
-    Ok(
-        match method.r#type.as_ref().ok_or("method match is empty")? {
-            Type::Registered(number) => {
-                match Registered::try_from(*number).map_err(|_| "unknown method number")? {
-                    Registered::Get => Method::GET,
-                    Registered::Post => Method::POST,
-                    Registered::Put => Method::PUT,
-                    Registered::Delete => Method::DELETE,
-                    Registered::Patch => Method::PATCH,
-                    Registered::Options => Method::OPTIONS,
-                    Registered::Connect => Method::CONNECT,
-                    Registered::Head => Method::HEAD,
-                    Registered::Trace => Method::TRACE,
-                }
-            }
-            Type::Unregistered(name) => Method::from_bytes(name.as_bytes())
-                .map_err(|_| format!("method {name:?} is not a token"))?,
+    Ok(match method.r#type.as_ref().ok_or("method match is empty")? {
+        Type::Registered(number) => match Registered::try_from(*number).map_err(|_| "unknown method number")? {
+            Registered::Get => Method::GET,
+            Registered::Post => Method::POST,
+            Registered::Put => Method::PUT,
+            Registered::Delete => Method::DELETE,
+            Registered::Patch => Method::PATCH,
+            Registered::Options => Method::OPTIONS,
+            Registered::Connect => Method::CONNECT,
+            Registered::Head => Method::HEAD,
+            Registered::Trace => Method::TRACE,
         },
-    )
+        Type::Unregistered(name) => {
+            Method::from_bytes(name.as_bytes()).map_err(|_| format!("method {name:?} is not a token"))?
+        }
+    })
 }
 
 /// First value of a parameter, percent-decoded.
@@ -378,18 +336,12 @@ mod tests {
 
     fn prefix(path: &str) -> wire::HttpRouteMatch {
         let kind = Some(path_match::Kind::Prefix(path.to_owned()));
-        wire::HttpRouteMatch {
-            path: Some(wire::PathMatch { kind }),
-            ..Default::default()
-        }
+        wire::HttpRouteMatch { path: Some(wire::PathMatch { kind }), ..Default::default() }
     }
 
     fn table(routes: Vec<(Vec<wire::HostMatch>, Vec<wire::HttpRouteMatch>)>) -> RouteTable<usize> {
         let routes = routes.into_iter().enumerate().map(|(n, (hosts, matches))| {
-            let matches = matches
-                .iter()
-                .map(|m| RequestMatch::from_http(m).unwrap())
-                .collect();
+            let matches = matches.iter().map(|m| RequestMatch::from_http(m).unwrap()).collect();
             Route::new(Meta::built_in("r"), &hosts, vec![(matches, n)]).unwrap()
         });
         RouteTable::new(routes.collect())
@@ -403,22 +355,13 @@ mod tests {
         headers: &HeaderMap,
     ) -> Option<usize> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let view = RequestView {
-            method,
-            host,
-            path,
-            query,
-            headers,
-        };
+        let view = RequestView { method, host, path, query, headers };
         table.find(&view).map(|index| *table.rule(index))
     }
 
     #[test]
     fn prefixes_are_segment_aligned_and_longer_wins() {
-        let table = table(vec![
-            (vec![], vec![prefix("/")]),
-            (vec![], vec![prefix("/foo")]),
-        ]);
+        let table = table(vec![(vec![], vec![prefix("/")]), (vec![], vec![prefix("/foo")])]);
         let none = HeaderMap::new();
         assert_eq!(find(&table, &Method::GET, "a", "/foo/x", &none), Some(1));
         assert_eq!(find(&table, &Method::GET, "a", "/foo", &none), Some(1));
@@ -428,96 +371,44 @@ mod tests {
     #[test]
     fn an_exact_host_beats_a_longer_path() {
         let host = |m| vec![wire::HostMatch { r#match: Some(m) }];
-        let suffix = host_match::Suffix {
-            reverse_labels: vec!["com".into(), "example".into()],
-        };
+        let suffix = host_match::Suffix { reverse_labels: vec!["com".into(), "example".into()] };
         let table = table(vec![
-            (
-                host(host_match::Match::Suffix(suffix)),
-                vec![prefix("/very/long")],
-            ),
-            (
-                host(host_match::Match::Exact("a.example.com".into())),
-                vec![prefix("/")],
-            ),
+            (host(host_match::Match::Suffix(suffix)), vec![prefix("/very/long")]),
+            (host(host_match::Match::Exact("a.example.com".into())), vec![prefix("/")]),
         ]);
         let none = HeaderMap::new();
-        assert_eq!(
-            find(
-                &table,
-                &Method::GET,
-                "A.example.com:80",
-                "/very/long",
-                &none
-            ),
-            Some(1)
-        );
-        assert_eq!(
-            find(&table, &Method::GET, "b.example.com", "/very/long", &none),
-            Some(0)
-        );
-        assert_eq!(
-            find(&table, &Method::GET, "example.com", "/very/long", &none),
-            None
-        );
+        assert_eq!(find(&table, &Method::GET, "A.example.com:80", "/very/long", &none), Some(1));
+        assert_eq!(find(&table, &Method::GET, "b.example.com", "/very/long", &none), Some(0));
+        assert_eq!(find(&table, &Method::GET, "example.com", "/very/long", &none), None);
     }
 
     #[test]
     fn headers_queries_and_methods_narrow_a_match() {
         let mut narrow = prefix("/");
-        narrow.headers = vec![wire::HeaderMatch {
-            name: "X-User".into(),
-            value: Some(header_match::Value::Regex("al.ce".into())),
-        }];
+        narrow.headers =
+            vec![wire::HeaderMatch { name: "X-User".into(), value: Some(header_match::Value::Regex("al.ce".into())) }];
         narrow.query_params = vec![wire::QueryParamMatch {
             name: "q".into(),
             value: Some(query_param_match::Value::Exact("a b".into())),
         }];
-        narrow.method = Some(HttpMethod {
-            r#type: Some(http_method::Type::Registered(1)),
-        });
+        narrow.method = Some(HttpMethod { r#type: Some(http_method::Type::Registered(1)) });
         let table = table(vec![(vec![], vec![prefix("/")]), (vec![], vec![narrow])]);
         let mut headers = HeaderMap::new();
         headers.insert("x-user", HeaderValue::from_static("alice"));
-        assert_eq!(
-            find(&table, &Method::POST, "a", "/?q=a%20b", &headers),
-            Some(1)
-        );
-        assert_eq!(
-            find(&table, &Method::POST, "a", "/?q=ab", &headers),
-            Some(0)
-        );
-        assert_eq!(
-            find(&table, &Method::GET, "a", "/?q=a+b", &headers),
-            Some(0)
-        );
+        assert_eq!(find(&table, &Method::POST, "a", "/?q=a%20b", &headers), Some(1));
+        assert_eq!(find(&table, &Method::POST, "a", "/?q=ab", &headers), Some(0));
+        assert_eq!(find(&table, &Method::GET, "a", "/?q=a+b", &headers), Some(0));
         headers.insert("x-user", HeaderValue::from_static("malice"));
-        assert_eq!(
-            find(&table, &Method::POST, "a", "/?q=a+b", &headers),
-            Some(0)
-        );
+        assert_eq!(find(&table, &Method::POST, "a", "/?q=a+b", &headers), Some(0));
     }
 
     #[test]
     fn grpc_rules_take_posts_by_service_and_method() {
         let rule = |service: &str, method: &str| {
-            let rpc = Some(grpc::GrpcRpcMatch {
-                service: service.into(),
-                method: method.into(),
-            });
-            vec![
-                RequestMatch::from_grpc(&grpc::GrpcRouteMatch {
-                    rpc,
-                    headers: vec![],
-                })
-                .unwrap(),
-            ]
+            let rpc = Some(grpc::GrpcRpcMatch { service: service.into(), method: method.into() });
+            vec![RequestMatch::from_grpc(&grpc::GrpcRouteMatch { rpc, headers: vec![] }).unwrap()]
         };
-        let rules = vec![
-            (rule("", ""), 0),
-            (rule("a.B", ""), 1),
-            (rule("a.B", "C"), 2),
-        ];
+        let rules = vec![(rule("", ""), 0), (rule("a.B", ""), 1), (rule("a.B", "C"), 2)];
         let table = RouteTable::new(vec![Route::new(Meta::built_in("g"), &[], rules).unwrap()]);
         let none = HeaderMap::new();
         assert_eq!(find(&table, &Method::POST, "a", "/a.B/C", &none), Some(2));

@@ -70,42 +70,29 @@ pub struct Settings {
 }
 
 fn ms_or(value: u32, default_ms: u64) -> Duration {
-    Duration::from_millis(if value == 0 {
-        default_ms
-    } else {
-        u64::from(value)
-    })
+    Duration::from_millis(if value == 0 { default_ms } else { u64::from(value) })
 }
 
 fn ports_from(ports: &[u32], field: &str) -> Result<Vec<u16>, String> {
-    ports
-        .iter()
-        .map(|p| u16::try_from(*p).map_err(|_| format!("{field}: {p} is not a port (0 to 65535)")))
-        .collect()
+    ports.iter().map(|p| u16::try_from(*p).map_err(|_| format!("{field}: {p} is not a port (0 to 65535)"))).collect()
 }
 
 impl Settings {
     /// Errors name the field, so that the Python side can say which setting was wrong.
     pub fn from_wire(s: &wire::Settings) -> Result<Self, String> {
         let listen = |addr: Option<&weft_proto::linkerd::net::TcpAddress>, field: &str| {
-            addr::socket_from(addr)
-                .ok_or_else(|| format!("{field}: missing or not an address with a port"))
+            addr::socket_from(addr).ok_or_else(|| format!("{field}: missing or not an address with a port"))
         };
         if s.local_identity.is_empty() {
             return Err("local_identity: empty, expected the DNS name of this workload".to_owned());
         }
-        let policy =
-            |server: Option<&weft_proto::linkerd::inbound::Server>, field: &str| match server {
-                Some(server) => ServerPolicy::from_wire(server)
-                    .map(Arc::new)
-                    .map_err(|reason| format!("{field}: {reason}")),
-                None => Err(format!("{field}: missing")),
-            };
-        let ips = s
-            .inbound_ips
-            .iter()
-            .map(addr::ip_from)
-            .collect::<Option<Vec<_>>>();
+        let policy = |server: Option<&weft_proto::linkerd::inbound::Server>, field: &str| match server {
+            Some(server) => {
+                ServerPolicy::from_wire(server).map(Arc::new).map_err(|reason| format!("{field}: {reason}"))
+            }
+            None => Err(format!("{field}: missing")),
+        };
+        let ips = s.inbound_ips.iter().map(addr::ip_from).collect::<Option<Vec<_>>>();
         let ranges = s.inbound_opaque_ports.iter().map(|range| {
             let ends = ports_from(&[range.first, range.last], "inbound_opaque_ports")?;
             Ok::<_, String>((ends[0], ends[1]))
@@ -123,16 +110,9 @@ impl Settings {
             inbound_listen: listen(s.inbound_listen.as_ref(), "inbound_listen")?,
             admin_listen: listen(s.admin_listen.as_ref(), "admin_listen")?,
             inbound_ips: ips.ok_or("inbound_ips: an entry is empty")?,
-            control_services: s
-                .control_services
-                .iter()
-                .map(control_service)
-                .collect::<Result<_, _>>()?,
+            control_services: s.control_services.iter().map(control_service).collect::<Result<_, _>>()?,
             inbound_default: policy(s.inbound_default.as_ref(), "inbound_default")?,
-            inbound_default_opaque: policy(
-                s.inbound_default_opaque.as_ref(),
-                "inbound_default_opaque",
-            )?,
+            inbound_default_opaque: policy(s.inbound_default_opaque.as_ref(), "inbound_default_opaque")?,
             inbound_opaque_ports: ranges.collect::<Result<_, _>>()?,
             inbound_ports: ports_from(&s.inbound_ports, "inbound_ports")?,
             inbound_connect_timeout: ms_or(s.inbound_connect_timeout_ms, 300),
@@ -156,19 +136,14 @@ impl Settings {
             inbound_server_http2: s.inbound_server_http2.unwrap_or_default(),
             outbound_server_http2: s.outbound_server_http2.unwrap_or_default(),
             http2_initial_stream_window: or(s.http2_initial_stream_window, 65_535) as u32,
-            http2_initial_connection_window: or(s.http2_initial_connection_window, 1_048_576)
-                as u32,
+            http2_initial_connection_window: or(s.http2_initial_connection_window, 1_048_576) as u32,
             worker_threads: or(s.worker_threads, 1),
             metrics_retain_idle: ms_or(s.metrics_retain_idle_ms, 600_000),
             informational_headers: s.informational_headers,
             inbound_metrics_authority_labels: s.inbound_metrics_authority_labels,
             max_header_bytes: or(s.max_header_bytes, 64 * 1024),
             build_info: {
-                let mut info: Vec<_> = s
-                    .build_info
-                    .iter()
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect();
+                let mut info: Vec<_> = s.build_info.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
                 info.sort();
                 info
             },
@@ -176,9 +151,7 @@ impl Settings {
     }
 
     pub fn is_opaque_port(&self, port: u16) -> bool {
-        self.inbound_opaque_ports
-            .iter()
-            .any(|(first, last)| (*first..=*last).contains(&port))
+        self.inbound_opaque_ports.iter().any(|(first, last)| (*first..=*last).contains(&port))
     }
 }
 
@@ -189,40 +162,21 @@ fn or(value: u32, default: usize) -> usize {
 fn keep_alive(k: Option<wire::KeepAlive>) -> KeepAliveSettings {
     let k = k.unwrap_or_default();
     let some = |ms: u32| (ms > 0).then(|| Duration::from_millis(u64::from(ms)));
-    KeepAliveSettings {
-        keepalive: some(k.keepalive_ms),
-        user_timeout: some(k.user_timeout_ms),
-    }
+    KeepAliveSettings { keepalive: some(k.keepalive_ms), user_timeout: some(k.user_timeout_ms) }
 }
 
 fn control_service(service: &wire::ControlService) -> Result<ControlService, String> {
     let complaint = || format!("control_services: {:?} is not host:port", service.address);
     let (host, port) = service.address.rsplit_once(':').ok_or_else(complaint)?;
-    let port = port
-        .parse::<u16>()
-        .ok()
-        .filter(|port| *port > 0)
-        .ok_or_else(complaint)?;
-    let host = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned();
+    let port = port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(complaint)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let ip: Option<IpAddr> = host.parse().ok();
-    let is_loopback =
-        ip.is_some_and(|ip| ip.is_loopback()) || host.trim_end_matches('.') == "localhost";
+    let is_loopback = ip.is_some_and(|ip| ip.is_loopback()) || host.trim_end_matches('.') == "localhost";
     if service.server_name.is_empty() && !is_loopback {
-        return Err(format!(
-            "control_services: {} needs a server name, it is not on this host",
-            service.address
-        ));
+        return Err(format!("control_services: {} needs a server name, it is not on this host", service.address));
     }
     let server_name = (!is_loopback).then(|| service.server_name.clone());
-    Ok(ControlService {
-        name: service.name.clone(),
-        host,
-        port,
-        server_name,
-    })
+    Ok(ControlService { name: service.name.clone(), host, port, server_name })
 }
 
 #[cfg(test)]
@@ -231,14 +185,9 @@ mod tests {
 
     #[test]
     fn mistakes_name_their_field() {
-        let error = Settings::from_wire(&wire::Settings::default())
-            .err()
-            .unwrap();
+        let error = Settings::from_wire(&wire::Settings::default()).err().unwrap();
         assert!(error.starts_with("local_identity: "), "{error}");
-        let settings = wire::Settings {
-            local_identity: "a.b".into(),
-            ..Default::default()
-        };
+        let settings = wire::Settings { local_identity: "a.b".into(), ..Default::default() };
         let error = Settings::from_wire(&settings).err().unwrap();
         assert!(error.starts_with("inbound_listen: "), "{error}");
     }
@@ -254,13 +203,7 @@ mod tests {
         };
         assert_eq!(service("localhost.:8080", "x").unwrap().server_name, None);
         assert_eq!(service("[::1]:8080", "").unwrap().host, "::1");
-        assert_eq!(
-            service("dst.svc.:8086", "dst")
-                .unwrap()
-                .server_name
-                .as_deref(),
-            Some("dst")
-        );
+        assert_eq!(service("dst.svc.:8086", "dst").unwrap().server_name.as_deref(), Some("dst"));
         assert!(service("dst.svc:8086", "").is_err());
         assert!(service("dst.svc", "dst").is_err());
     }

@@ -141,25 +141,13 @@ mod tests {
     #[test]
     fn the_name_is_read_whole_and_every_prefix_is_incomplete() {
         let bytes = record(&hello(Some("a.b.example")));
-        assert_eq!(
-            client_hello(&bytes),
-            Hello::Tls {
-                sni: Some("a.b.example".into())
-            }
-        );
+        assert_eq!(client_hello(&bytes), Hello::Tls { sni: Some("a.b.example".into()) });
         for cut in 0..bytes.len() {
-            assert_eq!(
-                client_hello(&bytes[..cut]),
-                Hello::Incomplete,
-                "cut at {cut}"
-            );
+            assert_eq!(client_hello(&bytes[..cut]), Hello::Incomplete, "cut at {cut}");
         }
         let mut trailing = bytes;
         trailing.extend(b"more");
-        assert!(matches!(
-            client_hello(&trailing),
-            Hello::Tls { sni: Some(_) }
-        ));
+        assert!(matches!(client_hello(&trailing), Hello::Tls { sni: Some(_) }));
     }
 
     #[test]
@@ -167,28 +155,15 @@ mod tests {
         let message = hello(Some("split.example"));
         let (one, two) = message.split_at(9);
         let bytes = [record(one), record(two)].concat();
-        assert_eq!(
-            client_hello(&bytes),
-            Hello::Tls {
-                sni: Some("split.example".into())
-            }
-        );
+        assert_eq!(client_hello(&bytes), Hello::Tls { sni: Some("split.example".into()) });
     }
 
     #[test]
     fn other_protocols_are_not_tls() {
-        for bytes in [
-            &b"GET / HTTP/1.1\r\n"[..],
-            b"PRI * HTTP/2.0",
-            b"\x16\x02",
-            b"\x00",
-        ] {
+        for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"PRI * HTTP/2.0", b"\x16\x02", b"\x00"] {
             assert_eq!(client_hello(bytes), Hello::NotTls);
         }
-        assert_eq!(
-            client_hello(&record(&hello(None))),
-            Hello::Tls { sni: None }
-        );
+        assert_eq!(client_hello(&record(&hello(None))), Hello::Tls { sni: None });
         assert_eq!(client_hello(&record(&[2, 0, 0, 0])), Hello::NotTls);
     }
 }

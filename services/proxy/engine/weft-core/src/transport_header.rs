@@ -70,22 +70,19 @@ impl TransportHeader {
             return Decoded::Incomplete;
         };
         match wire::Header::decode(body) {
-            Ok(message) => Self::from_wire(message).map_or_else(Decoded::Invalid, |header| {
-                Decoded::Header { header, consumed }
-            }),
+            Ok(message) => {
+                Self::from_wire(message).map_or_else(Decoded::Invalid, |header| Decoded::Header { header, consumed })
+            }
             Err(_) => Decoded::Invalid("transport header is not a valid message"),
         }
     }
 
     fn from_wire(message: wire::Header) -> Result<Self, &'static str> {
         let port = u16::try_from(message.port).ok().filter(|port| *port > 0);
-        let session = message
-            .session_protocol
-            .and_then(|session| session.kind)
-            .map(|kind| match kind {
-                wire::session_protocol::Kind::Http1(_) => Session::Http1,
-                wire::session_protocol::Kind::Http2(_) => Session::Http2,
-            });
+        let session = message.session_protocol.and_then(|session| session.kind).map(|kind| match kind {
+            wire::session_protocol::Kind::Http1(_) => Session::Http1,
+            wire::session_protocol::Kind::Http2(_) => Session::Http2,
+        });
         if !message.name.is_empty() && !is_dns_name(&message.name) {
             return Err("transport header names an invalid host");
         }
@@ -102,9 +99,7 @@ fn is_dns_name(name: &str) -> bool {
     name.len() <= 253
         && name.split('.').all(|label| {
             (1..=63).contains(&label.len())
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         })
 }
 
@@ -115,21 +110,9 @@ mod tests {
     #[test]
     fn headers_round_trip_whole_and_byte_by_byte() {
         for header in [
-            TransportHeader {
-                port: 8080,
-                name: None,
-                session: None,
-            },
-            TransportHeader {
-                port: 1,
-                name: Some("a.b".into()),
-                session: Some(Session::Http1),
-            },
-            TransportHeader {
-                port: 65535,
-                name: None,
-                session: Some(Session::Http2),
-            },
+            TransportHeader { port: 8080, name: None, session: None },
+            TransportHeader { port: 1, name: Some("a.b".into()), session: Some(Session::Http1) },
+            TransportHeader { port: 65535, name: None, session: Some(Session::Http2) },
         ] {
             let mut bytes = header.encode().to_vec();
             let whole = bytes.len();
@@ -137,47 +120,19 @@ mod tests {
                 assert_eq!(TransportHeader::decode(&bytes[..cut]), Decoded::Incomplete);
             }
             bytes.extend(b"application");
-            assert_eq!(
-                TransportHeader::decode(&bytes),
-                Decoded::Header {
-                    header,
-                    consumed: whole
-                }
-            );
+            assert_eq!(TransportHeader::decode(&bytes), Decoded::Header { header, consumed: whole });
         }
     }
 
     #[test]
     fn bytes_without_preface_or_with_bad_fields_are_refused() {
-        assert!(matches!(
-            TransportHeader::decode(b"GET / HTTP/1.1"),
-            Decoded::Invalid(_)
-        ));
-        let zero = TransportHeader {
-            port: 0,
-            name: None,
-            session: None,
-        }
-        .encode();
-        assert!(matches!(
-            TransportHeader::decode(&zero),
-            Decoded::Invalid(_)
-        ));
-        let name = TransportHeader {
-            port: 1,
-            name: Some("a b".into()),
-            session: None,
-        }
-        .encode();
-        assert!(matches!(
-            TransportHeader::decode(&name),
-            Decoded::Invalid(_)
-        ));
+        assert!(matches!(TransportHeader::decode(b"GET / HTTP/1.1"), Decoded::Invalid(_)));
+        let zero = TransportHeader { port: 0, name: None, session: None }.encode();
+        assert!(matches!(TransportHeader::decode(&zero), Decoded::Invalid(_)));
+        let name = TransportHeader { port: 1, name: Some("a b".into()), session: None }.encode();
+        assert!(matches!(TransportHeader::decode(&name), Decoded::Invalid(_)));
         let mut long = PREFACE.to_vec();
         long.extend(70_000u32.to_be_bytes());
-        assert!(matches!(
-            TransportHeader::decode(&long),
-            Decoded::Invalid(_)
-        ));
+        assert!(matches!(TransportHeader::decode(&long), Decoded::Invalid(_)));
     }
 }

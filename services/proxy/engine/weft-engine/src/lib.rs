@@ -22,14 +22,11 @@ fn raised(error: CommandError) -> PyErr {
 impl Engine {
     #[new]
     fn new(settings: &[u8]) -> PyResult<Self> {
-        weft_net::Engine::new(settings)
-            .map(Self)
-            .map_err(PyValueError::new_err)
+        weft_net::Engine::new(settings).map(Self).map_err(PyValueError::new_err)
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.0.start())
-            .map_err(|error| PyOSError::new_err(error.to_string()))
+        py.detach(|| self.0.start()).map_err(|error| PyOSError::new_err(error.to_string()))
     }
 
     fn event_fd(&self) -> i32 {
@@ -57,25 +54,15 @@ impl Engine {
 
 /// Private key (PKCS#8 DER) and signing request (DER) for a workload's DNS name.
 #[pyfunction]
-fn generate_key_and_csr<'py>(
-    py: Python<'py>,
-    name: &str,
-) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+fn generate_key_and_csr<'py>(py: Python<'py>, name: &str) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
     let (key, csr) = weft_net::generate_key_and_csr(name).map_err(PyValueError::new_err)?;
     Ok((PyBytes::new(py, &key), PyBytes::new(py, &csr)))
 }
 
 /// Raises ValueError unless the leaf is for `name` and chains to an anchor now.
 #[pyfunction]
-fn verify_leaf(
-    leaf: &[u8],
-    intermediates: Vec<Vec<u8>>,
-    anchors_pem: &str,
-    name: &str,
-) -> PyResult<()> {
-    weft_net::verify_leaf(leaf, &intermediates, anchors_pem, name)
-        .map(drop)
-        .map_err(PyValueError::new_err)
+fn verify_leaf(leaf: &[u8], intermediates: Vec<Vec<u8>>, anchors_pem: &str, name: &str) -> PyResult<()> {
+    weft_net::verify_leaf(leaf, &intermediates, anchors_pem, name).map(drop).map_err(PyValueError::new_err)
 }
 
 #[pymodule]

@@ -25,18 +25,9 @@ const FIRST_READ: usize = 512;
 const LONGEST_HELLO: usize = 8192;
 
 pub enum Accepted {
-    Mesh {
-        conn: Conn,
-        client_id: Option<Arc<str>>,
-        has_alpn: bool,
-    },
-    PassedThrough {
-        conn: Conn,
-        sni: String,
-    },
-    Plain {
-        conn: Conn,
-    },
+    Mesh { conn: Conn, client_id: Option<Arc<str>>, has_alpn: bool },
+    PassedThrough { conn: Conn, sni: String },
+    Plain { conn: Conn },
 }
 
 fn timed_out(what: &str) -> io::Error {
@@ -51,43 +42,24 @@ pub async fn mesh_tls(
     limit: Duration,
 ) -> io::Result<Accepted> {
     let deadline = Instant::now() + limit;
-    let mut io = Rewound {
-        seen: BytesMut::with_capacity(FIRST_READ),
-        io: stream,
-    };
-    let hello = timeout_at(deadline, read_hello(&mut io))
-        .await
-        .map_err(|_| timed_out("TLS detection"))??;
+    let mut io = Rewound { seen: BytesMut::with_capacity(FIRST_READ), io: stream };
+    let hello = timeout_at(deadline, read_hello(&mut io)).await.map_err(|_| timed_out("TLS detection"))??;
     let Hello::Tls { sni } = hello else {
-        return Ok(Accepted::Plain {
-            conn: Conn::new(Transport::Plain(io)),
-        });
+        return Ok(Accepted::Plain { conn: Conn::new(Transport::Plain(io)) });
     };
     let sni = sni.unwrap_or_default();
     let Some(config) = config.filter(|_| sni.eq_ignore_ascii_case(local_name)) else {
-        return Ok(Accepted::PassedThrough {
-            conn: Conn::new(Transport::Plain(io)),
-            sni,
-        });
+        return Ok(Accepted::PassedThrough { conn: Conn::new(Transport::Plain(io)), sni });
     };
     let accept = TlsAcceptor::from(config.clone()).accept(io);
-    let tls = timeout_at(deadline, accept)
-        .await
-        .map_err(|_| timed_out("TLS handshake"))??;
+    let tls = timeout_at(deadline, accept).await.map_err(|_| timed_out("TLS handshake"))??;
     let (_, session) = tls.get_ref();
-    let client_id = session
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .and_then(|leaf| {
-            let name = names_of(leaf).into_iter().next()?;
-            Some(Arc::from(name))
-        });
+    let client_id = session.peer_certificates().and_then(|chain| chain.first()).and_then(|leaf| {
+        let name = names_of(leaf).into_iter().next()?;
+        Some(Arc::from(name))
+    });
     let has_alpn = session.alpn_protocol() == Some(weft_core::transport_header::ALPN);
-    Ok(Accepted::Mesh {
-        conn: Conn::new(Transport::ServerTls(Box::new(tls))),
-        client_id,
-        has_alpn,
-    })
+    Ok(Accepted::Mesh { conn: Conn::new(Transport::ServerTls(Box::new(tls))), client_id, has_alpn })
 }
 
 async fn read_hello(io: &mut Rewound) -> io::Result<Hello> {
@@ -96,9 +68,7 @@ async fn read_hello(io: &mut Rewound) -> io::Result<Hello> {
             return Ok(Hello::NotTls);
         }
         match client_hello(&io.seen) {
-            Hello::Incomplete if io.seen.len() < LONGEST_HELLO => {
-                io.seen.reserve(LONGEST_HELLO - io.seen.len())
-            }
+            Hello::Incomplete if io.seen.len() < LONGEST_HELLO => io.seen.reserve(LONGEST_HELLO - io.seen.len()),
             Hello::Incomplete => return Ok(Hello::NotTls),
             hello => return Ok(hello),
         }
@@ -155,9 +125,7 @@ pub async fn transport_header(conn: &mut Conn, limit: Duration) -> io::Result<Tr
             }
         }
     };
-    timeout(limit, read)
-        .await
-        .map_err(|_| timed_out("transport header"))?
+    timeout(limit, read).await.map_err(|_| timed_out("transport header"))?
 }
 
 async fn read_past_seen(conn: &mut Conn) -> io::Result<usize> {

@@ -67,24 +67,12 @@ pub async fn connection(proxy: Arc<Proxy>, stream: TcpStream) {
         return;
     };
     let config = proxy.identity.current().server.clone();
-    let accepted = mesh_tls(
-        stream,
-        &proxy.settings.local_identity,
-        config.as_ref(),
-        PEEK,
-    )
-    .await;
+    let accepted = mesh_tls(stream, &proxy.settings.local_identity, config.as_ref(), PEEK).await;
     let (mut conn, tls) = match accepted {
-        Ok(Accepted::Mesh {
-            conn, client_id, ..
-        }) => (conn, InboundTls::Mesh { client_id }),
+        Ok(Accepted::Mesh { conn, client_id, .. }) => (conn, InboundTls::Mesh { client_id }),
         Ok(Accepted::PassedThrough { conn, sni }) => (conn, InboundTls::PassedThrough { sni }),
         Ok(Accepted::Plain { conn }) => {
-            let reason = if client.ip().is_loopback() {
-                NoTls::Loopback
-            } else {
-                NoTls::FromRemote
-            };
+            let reason = if client.ip().is_loopback() { NoTls::Loopback } else { NoTls::FromRemote };
             (conn, InboundTls::NoTls { reason })
         }
         // Scanners and half-open probes; the port is not worth a log line each.
@@ -101,22 +89,10 @@ pub async fn connection(proxy: Arc<Proxy>, stream: TcpStream) {
         http2: &proxy.settings.inbound_server_http2,
         max_header_bytes: proxy.settings.max_header_bytes,
     };
-    let handler = Arc::new(Admin {
-        proxy: proxy.clone(),
-        client,
-        tls,
-    });
+    let handler = Arc::new(Admin { proxy: proxy.clone(), client, tls });
     // Open while the proxy drains: probes and the last scrape go on.
     let never = Notify::new();
-    let _ = serve(
-        conn,
-        version,
-        handler,
-        settings,
-        &crate::drain::Drain::new(),
-        &never,
-    )
-    .await;
+    let _ = serve(conn, version, handler, settings, &crate::drain::Drain::new(), &never).await;
 }
 
 struct Admin {
@@ -144,11 +120,7 @@ impl Handler for Admin {
 impl Admin {
     fn authorize(&self, request: &Request<Incoming>) -> Result<(), Failure> {
         let settings = &self.proxy.settings;
-        let policy = self
-            .proxy
-            .ports
-            .lease(settings, settings.admin_listen.port())
-            .policy();
+        let policy = self.proxy.ports.lease(settings, settings.admin_listen.port()).policy();
         let view = RequestView {
             method: request.method(),
             host: host_of(request),
@@ -157,10 +129,7 @@ impl Admin {
             headers: request.headers(),
         };
         let route = policy.find_route(&view).ok_or(Failure::NoRoute)?;
-        policy
-            .authorize(route, self.client.ip(), &self.tls)
-            .map(drop)
-            .ok_or(Failure::Unauthorized)
+        policy.authorize(route, self.client.ip(), &self.tls).map(drop).ok_or(Failure::Unauthorized)
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
@@ -183,11 +152,7 @@ impl Admin {
             query: parts.uri.query().unwrap_or_default().to_owned(),
             client_ip: self.client.ip().to_string(),
             client_is_loopback: self.client.ip().is_loopback(),
-            client_id: self
-                .tls
-                .client_id()
-                .map(|id| id.to_string())
-                .unwrap_or_default(),
+            client_id: self.tls.client_id().map(|id| id.to_string()).unwrap_or_default(),
             headers: joined(&parts.headers),
             body: body.to_vec(),
         };
@@ -227,9 +192,7 @@ fn empty(status: StatusCode) -> Response<Body> {
 }
 
 fn response(answer: AdminResponse) -> Response<Body> {
-    let status = u16::try_from(answer.status)
-        .ok()
-        .and_then(|status| StatusCode::from_u16(status).ok());
+    let status = u16::try_from(answer.status).ok().and_then(|status| StatusCode::from_u16(status).ok());
     let mut response = Response::new(Body::full(Bytes::from(answer.body)));
     *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *response.version_mut() = Version::HTTP_11;

@@ -50,33 +50,19 @@ pub struct Balancers {
 }
 
 impl Balancers {
-    pub fn get(
-        &self,
-        proxy: &Arc<Proxy>,
-        path: &str,
-        default_rtt: Duration,
-        decay: Duration,
-    ) -> Arc<Balancer> {
+    pub fn get(&self, proxy: &Arc<Proxy>, path: &str, default_rtt: Duration, decay: Duration) -> Arc<Balancer> {
         let mut by_path = self.by_path.lock();
         if let Some(known) = by_path.get(path).and_then(Weak::upgrade) {
             return known;
         }
         let balancer = Arc::new(Balancer::new(proxy, path, default_rtt, decay));
         by_path.insert(path.to_owned(), Arc::downgrade(&balancer));
-        proxy
-            .events
-            .push(Kind::DiscoverEndpoints(DiscoverEndpoints {
-                path: path.to_owned(),
-            }));
+        proxy.events.push(Kind::DiscoverEndpoints(DiscoverEndpoints { path: path.to_owned() }));
         balancer
     }
 
     pub fn set_endpoints(&self, update: &SetEndpoints) {
-        let balancer = self
-            .by_path
-            .lock()
-            .get(&update.path)
-            .and_then(Weak::upgrade);
+        let balancer = self.by_path.lock().get(&update.path).and_then(Weak::upgrade);
         // Already released: the answer crossed our release on the way.
         if let Some(balancer) = balancer {
             balancer.update(update);
@@ -104,26 +90,13 @@ impl Balancer {
     /// Always the one endpoint, with the same waiting and failing fast while it cannot be reached.
     pub fn forward(proxy: &Arc<Proxy>, info: EndpointInfo) -> Arc<Self> {
         let balancer = Self::new(proxy, "", Duration::ZERO, DECAY);
-        balancer.endpoints.store(Arc::new(vec![Endpoint::new(
-            proxy,
-            info,
-            "",
-            Duration::ZERO,
-            DECAY,
-        )]));
+        balancer.endpoints.store(Arc::new(vec![Endpoint::new(proxy, info, "", Duration::ZERO, DECAY)]));
         Arc::new(balancer)
     }
 
     /// The endpoint of a `forward`; None for a discovered set, whatever its size.
     pub fn only_endpoint(&self) -> Option<EndpointInfo> {
-        if self.path.is_empty() {
-            self.endpoints
-                .load()
-                .first()
-                .map(|endpoint| endpoint.info.clone())
-        } else {
-            None
-        }
+        if self.path.is_empty() { self.endpoints.load().first().map(|endpoint| endpoint.info.clone()) } else { None }
     }
 
     fn update(self: &Arc<Self>, update: &SetEndpoints) {
@@ -132,26 +105,17 @@ impl Balancer {
         };
         *self.refusal.lock() = Some(update.refusal.clone()).filter(|reason| !reason.is_empty());
         let mut set = self.set.lock();
-        let changed = update.update.as_ref().is_some_and(|message| {
-            set.apply(message, update.first_of_stream, &proxy.settings.inbound_ips)
-        });
+        let changed = update
+            .update
+            .as_ref()
+            .is_some_and(|message| set.apply(message, update.first_of_stream, &proxy.settings.inbound_ips));
         if changed {
             let before = self.endpoints.load();
-            let known: HashMap<SocketAddr, &Arc<Endpoint>> =
-                before.iter().map(|e| (e.info.addr, e)).collect();
-            let now = set
-                .by_addr
-                .values()
-                .map(|info| match known.get(&info.addr) {
-                    Some(endpoint) if endpoint.info == *info => (*endpoint).clone(),
-                    _ => Endpoint::new(
-                        &proxy,
-                        info.clone(),
-                        &self.path,
-                        self.default_rtt,
-                        self.decay,
-                    ),
-                });
+            let known: HashMap<SocketAddr, &Arc<Endpoint>> = before.iter().map(|e| (e.info.addr, e)).collect();
+            let now = set.by_addr.values().map(|info| match known.get(&info.addr) {
+                Some(endpoint) if endpoint.info == *info => (*endpoint).clone(),
+                _ => Endpoint::new(&proxy, info.clone(), &self.path, self.default_rtt, self.decay),
+            });
             self.endpoints.store(Arc::new(now.collect()));
         }
         drop(set);
@@ -169,11 +133,7 @@ impl Balancer {
         let (a, b) = two_of(all.len(), random)?;
         let (a, b) = (&all[a], &all[b]);
         match (a.retry_at(now).is_none(), b.retry_at(now).is_none()) {
-            (true, true) => Some(if b.load(now) < a.load(now) {
-                b.clone()
-            } else {
-                a.clone()
-            }),
+            (true, true) => Some(if b.load(now) < a.load(now) { b.clone() } else { a.clone() }),
             (true, false) => Some(a.clone()),
             (false, true) => Some(b.clone()),
             // Both draws are out; with a few endpoints down, look at the rest before giving up.
@@ -182,11 +142,7 @@ impl Balancer {
     }
 
     fn earliest_retry(&self, now: Instant) -> Option<Instant> {
-        self.endpoints
-            .load()
-            .iter()
-            .filter_map(|e| e.retry_at(now))
-            .min()
+        self.endpoints.load().iter().filter_map(|e| e.retry_at(now)).min()
     }
 
     /// A ready endpoint, waiting until `deadline` for one. Once a wait has failed, later ones fail at once.
@@ -213,9 +169,7 @@ impl Balancer {
                 self.failing.store(true, Relaxed);
                 return Err(Failure::FailFast);
             }
-            let until = self
-                .earliest_retry(now)
-                .map_or(deadline, |at| at.min(deadline));
+            let until = self.earliest_retry(now).map_or(deadline, |at| at.min(deadline));
             tokio::select! {
                 () = changed => {}
                 () = tokio::time::sleep_until(until.into()) => {}
@@ -233,16 +187,9 @@ impl Balancer {
     }
 
     fn queue(&self) -> Result<Place<'_>, Failure> {
-        let capacity = self
-            .proxy
-            .upgrade()
-            .map_or(0, |proxy| proxy.settings.outbound_queue_capacity);
+        let capacity = self.proxy.upgrade().map_or(0, |proxy| proxy.settings.outbound_queue_capacity);
         let place = Place(&self.waiting);
-        if self.waiting.fetch_add(1, Relaxed) >= capacity {
-            Err(Failure::LoadShed)
-        } else {
-            Ok(place)
-        }
+        if self.waiting.fetch_add(1, Relaxed) >= capacity { Err(Failure::LoadShed) } else { Ok(place) }
     }
 }
 
@@ -264,14 +211,9 @@ impl Drop for Balancer {
         };
         let mut by_path = proxy.balancers.by_path.lock();
         // A successor may have taken the path already; then discovery goes on for it.
-        if by_path
-            .get(&self.path)
-            .is_some_and(|known| known.strong_count() == 0)
-        {
+        if by_path.get(&self.path).is_some_and(|known| known.strong_count() == 0) {
             by_path.remove(&self.path);
-            proxy.events.push(Kind::ReleaseEndpoints(ReleaseEndpoints {
-                path: self.path.clone(),
-            }));
+            proxy.events.push(Kind::ReleaseEndpoints(ReleaseEndpoints { path: self.path.clone() }));
         }
     }
 }

@@ -55,12 +55,7 @@ pub struct ResponseWatch {
 }
 
 impl ResponseWatch {
-    pub fn new(
-        metrics: Arc<HttpMetrics>,
-        started: Instant,
-        status: u16,
-        headers: &HeaderMap,
-    ) -> Self {
+    pub fn new(metrics: Arc<HttpMetrics>, started: Instant, status: u16, headers: &HeaderMap) -> Self {
         let is_grpc = weft_core::headers::is_grpc(headers);
         Self {
             metrics,
@@ -78,8 +73,7 @@ impl ResponseWatch {
 
     fn first_frame(&mut self) {
         if !std::mem::replace(&mut self.latency_done, true) {
-            self.metrics
-                .latency(Some(self.status), self.started.elapsed());
+            self.metrics.latency(Some(self.status), self.started.elapsed());
             if let Some(pending) = self.pending.take() {
                 pending.sample();
             }
@@ -105,29 +99,16 @@ impl ResponseWatch {
 
 impl Body {
     pub fn empty() -> Self {
-        Self {
-            inner: Inner::Done,
-            watch: Watch::Nothing,
-        }
+        Self { inner: Inner::Done, watch: Watch::Nothing }
     }
 
     pub fn full(bytes: Bytes) -> Self {
-        let inner = if bytes.is_empty() {
-            Inner::Done
-        } else {
-            Inner::Full(bytes)
-        };
-        Self {
-            inner,
-            watch: Watch::Nothing,
-        }
+        let inner = if bytes.is_empty() { Inner::Done } else { Inner::Full(bytes) };
+        Self { inner, watch: Watch::Nothing }
     }
 
     pub fn incoming(incoming: Incoming) -> Self {
-        Self {
-            inner: Inner::Incoming(incoming),
-            watch: Watch::Nothing,
-        }
+        Self { inner: Inner::Incoming(incoming), watch: Watch::Nothing }
     }
 
     /// Counts a request: now if it has no body, else when the body is first asked for.
@@ -149,10 +130,7 @@ impl Body {
         if error.is_timeout() {
             return "timeout";
         }
-        let h2 = error
-            .source()
-            .and_then(|source| source.downcast_ref::<h2::Error>())
-            .and_then(h2::Error::reason);
+        let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);
         match h2 {
             Some(h2::Reason::CANCEL) => "h2(CANCEL)",
             Some(h2::Reason::REFUSED_STREAM) => "h2(REFUSED_STREAM)",
@@ -170,10 +148,7 @@ impl HttpBody for Body {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
         if let Watch::Request(metrics) = &this.watch {
             metrics.requests.incr();
@@ -248,9 +223,6 @@ impl Drop for Body {
 fn unavailable() -> HeaderMap {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("14"));
-    trailers.insert(
-        "grpc-message",
-        HeaderValue::from_static("upstream stream broke"),
-    );
+    trailers.insert("grpc-message", HeaderValue::from_static("upstream stream broke"));
     trailers
 }

@@ -40,11 +40,7 @@ impl<T: Send + Sync + 'static> Value for T {}
 
 impl<K: Key, V: Value> Cache<K, V> {
     pub fn new(idle: Duration, released: impl Fn(&K) + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self {
-            slots: Mutex::default(),
-            idle,
-            released: Box::new(released),
-        })
+        Arc::new(Self { slots: Mutex::default(), idle, released: Box::new(released) })
     }
 
     pub fn lease(self: &Arc<Self>, key: K, make: impl FnOnce() -> V) -> Lease<K, V> {
@@ -56,11 +52,7 @@ impl<K: Key, V: Value> Cache<K, V> {
             is_watched: false,
         });
         slot.users += 1;
-        Lease {
-            key,
-            value: slot.value.clone(),
-            cache: self.clone(),
-        }
+        Lease { key, value: slot.value.clone(), cache: self.clone() }
     }
 
     pub fn get(&self, key: &K) -> Option<Arc<V>> {

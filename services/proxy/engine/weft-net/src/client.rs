@@ -56,7 +56,7 @@ pub enum Lease {
 
 pub enum SendFailure {
     /// Nothing was sent: the connection had just gone away.
-    Unsent(Request<Body>),
+    Unsent(Box<Request<Body>>),
     Failed(hyper::Error),
 }
 
@@ -101,10 +101,7 @@ impl Pool {
             let Some(oldest) = oldest else { return };
             tokio::time::sleep_until((oldest + self.idle_for).into()).await;
             let mut connections = self.connections.lock();
-            while connections
-                .front()
-                .is_some_and(|(since, _)| since.elapsed() >= self.idle_for)
-            {
+            while connections.front().is_some_and(|(since, _)| since.elapsed() >= self.idle_for) {
                 connections.pop_front();
             }
             if connections.is_empty() {
@@ -116,11 +113,7 @@ impl Pool {
 
 impl Client {
     pub fn new(connector: Connector, settings: ClientSettings) -> Self {
-        let idle = Pool {
-            idle_for: settings.pool_idle,
-            max_idle: settings.max_idle,
-            connections: Mutex::default(),
-        };
+        let idle = Pool { idle_for: settings.pool_idle, max_idle: settings.max_idle, connections: Mutex::default() };
         Self {
             connector,
             settings,
@@ -137,10 +130,7 @@ impl Client {
     /// session: what a transport header says about the bytes; None when the peer takes the port as opaque.
     pub async fn http1(&self, session: Option<Session>) -> Result<Lease, Failure> {
         if let Some(sender) = self.idle.take() {
-            return Ok(Lease::Http1(Reusable {
-                sender,
-                pool: self.idle.clone(),
-            }));
+            return Ok(Lease::Http1(Reusable { sender, pool: self.idle.clone() }));
         }
         let conn = self.connector.connect(session).await?;
         let handshake = http1::Builder::new()
@@ -149,10 +139,7 @@ impl Client {
             .handshake(TokioIo::new(conn));
         let (sender, connection) = handshake.await.map_err(io_failure)?;
         tokio::spawn(connection.with_upgrades());
-        Ok(Lease::Http1(Reusable {
-            sender,
-            pool: self.idle.clone(),
-        }))
+        Ok(Lease::Http1(Reusable { sender, pool: self.idle.clone() }))
     }
 
     pub async fn http2(&self, session: Option<Session>) -> Result<Lease, Failure> {
@@ -170,19 +157,13 @@ impl Client {
             _ => {}
         }
         let connected = self.connect_http2(session).await;
-        *last_failure = connected
-            .as_ref()
-            .err()
-            .map(|failure| (Instant::now(), failure.clone()));
+        *last_failure = connected.as_ref().err().map(|failure| (Instant::now(), failure.clone()));
         let sender = connected?;
         self.multiplexed.store(Some(Arc::new(sender.clone())));
         Ok(Lease::Http2(sender))
     }
 
-    async fn connect_http2(
-        &self,
-        session: Option<Session>,
-    ) -> Result<http2::SendRequest<Body>, Failure> {
+    async fn connect_http2(&self, session: Option<Session>) -> Result<http2::SendRequest<Body>, Failure> {
         let conn = self.connector.connect(session).await?;
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -211,22 +192,19 @@ fn io_failure(error: hyper::Error) -> Failure {
 
 impl Lease {
     /// The second part is the connection to give back when the response's body has ended.
-    pub async fn send(
-        self,
-        request: Request<Body>,
-    ) -> Result<(Response<Incoming>, Option<Reusable>), SendFailure> {
+    pub async fn send(self, request: Request<Body>) -> Result<(Response<Incoming>, Option<Reusable>), SendFailure> {
         match self {
             Self::Http1(mut reusable) => match reusable.sender.try_send_request(request).await {
                 Ok(response) => Ok((response, Some(reusable))),
                 Err(mut error) => Err(match error.take_message() {
-                    Some(request) => SendFailure::Unsent(request),
+                    Some(request) => SendFailure::Unsent(Box::new(request)),
                     None => SendFailure::Failed(error.into_error()),
                 }),
             },
             Self::Http2(mut sender) => match sender.try_send_request(request).await {
                 Ok(response) => Ok((response, None)),
                 Err(mut error) => Err(match error.take_message() {
-                    Some(request) => SendFailure::Unsent(request),
+                    Some(request) => SendFailure::Unsent(Box::new(request)),
                     None => SendFailure::Failed(error.into_error()),
                 }),
             },

@@ -38,12 +38,7 @@ pub struct Conn {
 
 impl Conn {
     pub fn new(io: Transport) -> Self {
-        Self {
-            io,
-            seen: BytesMut::new(),
-            metrics: None,
-            errno: "",
-        }
+        Self { io, seen: BytesMut::new(), metrics: None, errno: "" }
     }
 
     /// Counts this connection from here on, and its end when it is dropped.
@@ -115,11 +110,7 @@ pub fn tune(stream: &TcpStream, keepalive: Option<Duration>, user_timeout: Optio
 }
 
 impl AsyncRead for Rewound {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.seen.is_empty() {
             return Pin::new(&mut self.io).poll_read(cx, buf);
         }
@@ -149,11 +140,7 @@ macro_rules! each_transport {
 }
 
 impl AsyncWrite for Rewound {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
@@ -179,11 +166,7 @@ impl AsyncWrite for Rewound {
 }
 
 impl AsyncRead for Conn {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.seen.is_empty() {
             take_seen(&mut self.seen, buf);
             return Poll::Ready(Ok(()));
@@ -218,11 +201,7 @@ impl Conn {
 }
 
 impl AsyncWrite for Conn {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = each_transport!(&mut self.io, io => Pin::new(io).poll_write(cx, buf));
         self.wrote(result)
     }
@@ -232,8 +211,7 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result =
-            each_transport!(&mut self.io, io => Pin::new(io).poll_write_vectored(cx, bufs));
+        let result = each_transport!(&mut self.io, io => Pin::new(io).poll_write_vectored(cx, bufs));
         self.wrote(result)
     }
 

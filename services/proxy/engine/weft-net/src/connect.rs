@@ -43,38 +43,20 @@ impl Connector {
     pub async fn connect(&self, session: Option<Session>) -> Result<Conn, Failure> {
         let io_failure = |e: io::Error| Failure::Io(format!("{}: {e}", self.addr));
         let connecting = timeout(self.timeout, TcpStream::connect(self.addr)).await;
-        let stream = connecting
-            .map_err(|_| Failure::ConnectTimeout)?
-            .map_err(io_failure)?;
-        tune(
-            &stream,
-            self.keepalive.keepalive,
-            self.keepalive.user_timeout,
-        );
+        let stream = connecting.map_err(|_| Failure::ConnectTimeout)?.map_err(io_failure)?;
+        tune(&stream, self.keepalive.keepalive, self.keepalive.user_timeout);
         let Some(server) = &self.tls else {
-            return Ok(self.measured(Conn::new(Transport::Plain(Rewound {
-                seen: BytesMut::new(),
-                io: stream,
-            }))));
+            return Ok(self.measured(Conn::new(Transport::Plain(Rewound { seen: BytesMut::new(), io: stream }))));
         };
-        let config = self
-            .identity
-            .client_config(server, self.header.is_some())
-            .map_err(Failure::Io)?;
+        let config = self.identity.client_config(server, self.header.is_some()).map_err(Failure::Io)?;
         let name = ServerName::try_from(server.sni.to_string())
             .map_err(|_| Failure::Io(format!("{:?} is not a server name", server.sni)))?;
         let handshake = TlsConnector::from(config).connect(name, stream);
         let tls = timeout(self.timeout.max(SHORTEST_HANDSHAKE), handshake).await;
-        let tls = tls
-            .map_err(|_| Failure::ConnectTimeout)?
-            .map_err(io_failure)?;
+        let tls = tls.map_err(|_| Failure::ConnectTimeout)?.map_err(io_failure)?;
         let mut conn = self.measured(Conn::new(Transport::ClientTls(Box::new(tls))));
         if let Some(target) = &self.header {
-            let header = TransportHeader {
-                port: target.port,
-                name: target.name.clone(),
-                session,
-            };
+            let header = TransportHeader { port: target.port, name: target.name.clone(), session };
             conn.write_all(&header.encode()).await.map_err(io_failure)?;
             conn.flush().await.map_err(io_failure)?;
         }

@@ -31,25 +31,15 @@ pub async fn run(proxy: Arc<Proxy>, index: usize, listener: StdListener) -> io::
         let (stream, _) = listener.accept().await?;
         if !is_ourselves(&stream) {
             // Abstract sockets have no file permissions; another process must not borrow our identity.
-            proxy.events.log(
-                Level::Warn,
-                "control",
-                "refused a foreign process on a control tunnel",
-                &[],
-            );
+            proxy.events.log(Level::Warn, "control", "refused a foreign process on a control tunnel", &[]);
             continue;
         }
         let proxy = proxy.clone();
         tokio::spawn(async move {
             let service = &proxy.settings.control_services[index];
             if let Err(error) = carry(&proxy, service, stream).await {
-                let fields = [
-                    ("service", service.name.clone()),
-                    ("error", error.to_string()),
-                ];
-                proxy
-                    .events
-                    .log(Level::Debug, "control", "control tunnel closed", &fields);
+                let fields = [("service", service.name.clone()), ("error", error.to_string())];
+                proxy.events.log(Level::Debug, "control", "control tunnel closed", &fields);
             }
         });
     }
@@ -62,17 +52,11 @@ fn is_ourselves(stream: &UnixStream) -> bool {
 
 async fn carry(proxy: &Proxy, service: &ControlService, mut local: UnixStream) -> io::Result<()> {
     let addrs = proxy.dns()?.resolve(service, &proxy.metrics).await?;
-    let mut last = io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("{}: no address", service.host),
-    );
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{}: no address", service.host));
     for addr in spread(addrs) {
         let tls = service.server_name.as_ref().map(|name| {
             let name: Arc<str> = name.as_str().into();
-            ServerId {
-                san: name.clone(),
-                sni: name,
-            }
+            ServerId { san: name.clone(), sni: name }
         });
         let connector = Connector {
             addr,

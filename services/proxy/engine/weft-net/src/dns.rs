@@ -5,9 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use hickory_resolver::{
-    Resolver, TokioResolver, name_server::TokioConnectionProvider, proto::rr::RData,
-};
+use hickory_resolver::{Resolver, TokioResolver, name_server::TokioConnectionProvider, proto::rr::RData};
 use weft_core::{metrics::Labels, settings::ControlService};
 
 use crate::metrics::Metrics;
@@ -20,18 +18,12 @@ impl Dns {
     /// Reads the host's resolver configuration.
     pub fn new() -> io::Result<Self> {
         let builder = Resolver::builder(TokioConnectionProvider::default());
-        let resolver = builder
-            .map_err(|e| io::Error::other(format!("resolver configuration: {e}")))?
-            .build();
+        let resolver = builder.map_err(|e| io::Error::other(format!("resolver configuration: {e}")))?.build();
         Ok(Self { resolver })
     }
 
     /// At least one address, in the order to try them.
-    pub async fn resolve(
-        &self,
-        service: &ControlService,
-        metrics: &Metrics,
-    ) -> io::Result<Vec<SocketAddr>> {
+    pub async fn resolve(&self, service: &ControlService, metrics: &Metrics) -> io::Result<Vec<SocketAddr>> {
         let count = |record_type: &str, found: bool| {
             let labels = Labels::default()
                 .with("client", &service.name)
@@ -43,10 +35,7 @@ impl Dns {
             return Ok(vec![SocketAddr::new(ip, service.port)]);
         }
         if service.host.trim_end_matches('.') == "localhost" {
-            return Ok(vec![SocketAddr::new(
-                Ipv4Addr::LOCALHOST.into(),
-                service.port,
-            )]);
+            return Ok(vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), service.port)]);
         }
         let by_srv = self.by_srv(service).await;
         count("SRV", !by_srv.is_empty());
@@ -55,13 +44,8 @@ impl Dns {
         }
         let found = self.resolver.lookup_ip(service.host.as_str()).await;
         count("A/AAAA", found.is_ok());
-        let found = found.map_err(|e| {
-            io::Error::new(io::ErrorKind::NotFound, format!("{}: {e}", service.host))
-        })?;
-        Ok(found
-            .iter()
-            .map(|ip| SocketAddr::new(ip, service.port))
-            .collect())
+        let found = found.map_err(|e| io::Error::new(io::ErrorKind::NotFound, format!("{}: {e}", service.host)))?;
+        Ok(found.iter().map(|ip| SocketAddr::new(ip, service.port)).collect())
     }
 
     /// A Service with several ports answers with all of them; only the one we want counts.

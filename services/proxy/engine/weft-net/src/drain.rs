@@ -18,11 +18,7 @@ pub struct InFlight(Arc<Drain>);
 
 impl Drain {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            open: AtomicU32::new(0),
-            idle: Notify::new(),
-            draining: watch::Sender::new(false),
-        })
+        Arc::new(Self { open: AtomicU32::new(0), idle: Notify::new(), draining: watch::Sender::new(false) })
     }
 
     pub fn enter(self: &Arc<Self>) -> InFlight {

@@ -101,10 +101,7 @@ impl Endpoint {
 
     pub fn begin(self: &Arc<Self>) -> Pending {
         self.pending.fetch_add(1, Relaxed);
-        Pending {
-            endpoint: self.clone(),
-            started: Instant::now(),
-        }
+        Pending { endpoint: self.clone(), started: Instant::now() }
     }
 
     /// None: ready. Some: when it may be tried again.
@@ -126,14 +123,8 @@ impl Endpoint {
         if reach.retry_at.is_some_and(|at| at > now) {
             return;
         }
-        let base = self
-            .backoff
-            .min
-            .saturating_mul(1 << reach.failures.min(16))
-            .min(self.backoff.max);
-        let jitter = base.mul_f64(
-            self.backoff.jitter_ratio * (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64,
-        );
+        let base = self.backoff.min.saturating_mul(1 << reach.failures.min(16)).min(self.backoff.max);
+        let jitter = base.mul_f64(self.backoff.jitter_ratio * (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64);
         reach.failures = reach.failures.saturating_add(1);
         reach.retry_at = Some(now + (base + jitter).min(self.backoff.max));
     }
@@ -151,15 +142,9 @@ fn header_target(info: &EndpointInfo) -> Option<HeaderTarget> {
     match &info.authority_override {
         Some(authority) => {
             let (name, port) = authority.rsplit_once(':')?;
-            Some(HeaderTarget {
-                port: port.parse().ok()?,
-                name: Some(name.to_owned()),
-            })
+            Some(HeaderTarget { port: port.parse().ok()?, name: Some(name.to_owned()) })
         }
-        None => Some(HeaderTarget {
-            port: info.addr.port(),
-            name: None,
-        }),
+        None => Some(HeaderTarget { port: info.addr.port(), name: None }),
     }
 }
 
@@ -167,10 +152,7 @@ impl Pending {
     /// Records the latency up to now.
     pub fn sample(self) {
         let now = Instant::now();
-        self.endpoint
-            .load
-            .lock()
-            .record(now.duration_since(self.started), now);
+        self.endpoint.load.lock().record(now.duration_since(self.started), now);
     }
 }
 

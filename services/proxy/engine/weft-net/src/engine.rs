@@ -56,16 +56,10 @@ impl Engine {
         Self::with_original_dst(settings, Box::new(SoOriginalDst))
     }
 
-    fn with_original_dst(
-        settings: &[u8],
-        original_dst: Box<dyn OriginalDst>,
-    ) -> Result<Self, String> {
+    fn with_original_dst(settings: &[u8], original_dst: Box<dyn OriginalDst>) -> Result<Self, String> {
         let settings = WireSettings::decode(settings).map_err(|e| format!("settings: {e}"))?;
         let proxy = Proxy::new(Settings::from_wire(&settings)?, original_dst)?;
-        Ok(Self {
-            proxy,
-            runtime: Mutex::new(None),
-        })
+        Ok(Self { proxy, runtime: Mutex::new(None) })
     }
 
     /// Opens the control tunnels and the admin port. Data listeners wait for an identity.
@@ -83,21 +77,12 @@ impl Engine {
                 runtime.spawn(async move {
                     if let Err(error) = control::run(proxy.clone(), index, listener).await {
                         let fields = [("error", error.to_string())];
-                        proxy.events.log(
-                            Level::Error,
-                            "control",
-                            "control tunnel closed for good",
-                            &fields,
-                        );
+                        proxy.events.log(Level::Error, "control", "control tunnel closed for good", &fields);
                     }
                 });
             }
             let listener = listen::bind(self.proxy.settings.admin_listen)?;
-            runtime.spawn(listen::accept_always(
-                self.proxy.clone(),
-                listener,
-                admin::connection,
-            ));
+            runtime.spawn(listen::accept_always(self.proxy.clone(), listener, admin::connection));
         }
         *self.runtime.lock() = Some(runtime);
         Ok(())
@@ -109,21 +94,14 @@ impl Engine {
 
     /// Every waiting event, as `weft.engine.v1.Event` messages.
     pub fn drain_events(&self) -> Vec<Vec<u8>> {
-        self.proxy
-            .events
-            .drain()
-            .iter()
-            .map(Message::encode_to_vec)
-            .collect()
+        self.proxy.events.drain().iter().map(Message::encode_to_vec).collect()
     }
 
     /// command: a `weft.engine.v1.Command`.
     pub fn apply(&self, command: &[u8]) -> Result<(), CommandError> {
         let command = Command::decode(command).map_err(|e| format!("command: {e}"))?;
         let runtime = self.runtime.lock();
-        let runtime = runtime
-            .as_ref()
-            .ok_or_else(|| "the engine is not running".to_owned())?;
+        let runtime = runtime.as_ref().ok_or_else(|| "the engine is not running".to_owned())?;
         // Balancers and leases that go away here schedule work.
         let _entered = runtime.enter();
         let proxy = &self.proxy;
@@ -143,11 +121,7 @@ impl Engine {
     /// Prometheus text, without the final `# EOF`.
     pub fn metrics(&self) -> String {
         let settings = &self.proxy.settings;
-        let mut text = self
-            .proxy
-            .metrics
-            .registry
-            .expose(Instant::now(), settings.metrics_retain_idle);
+        let mut text = self.proxy.metrics.registry.expose(Instant::now(), settings.metrics_retain_idle);
         let dropped = self.proxy.events.dropped() as f64;
         process::family(
             &mut text,
@@ -183,17 +157,9 @@ impl Engine {
         if outbound.is_empty() {
             return Err(io::Error::other("no outbound listener could be opened"));
         }
-        tokio::spawn(listen::accept(
-            self.proxy.clone(),
-            inbound,
-            inbound::connection,
-        ));
+        tokio::spawn(listen::accept(self.proxy.clone(), inbound, inbound::connection));
         for listener in outbound {
-            tokio::spawn(listen::accept(
-                self.proxy.clone(),
-                listener,
-                outbound::connection,
-            ));
+            tokio::spawn(listen::accept(self.proxy.clone(), listener, outbound::connection));
         }
         self.proxy.events.push(event::Kind::Listening(Listening {}));
         Ok(())
@@ -205,9 +171,7 @@ impl Engine {
         proxy.drain.begin();
         tokio::spawn(async move {
             let _ = tokio::time::timeout(grace, proxy.drain.finished()).await;
-            proxy.events.push(event::Kind::Drained(Drained {
-                cut: proxy.drain.open(),
-            }));
+            proxy.events.push(event::Kind::Drained(Drained { cut: proxy.drain.open() }));
         });
     }
 }

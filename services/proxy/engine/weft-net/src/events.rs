@@ -35,10 +35,7 @@ impl EventQueue {
             }
             File::from_raw_fd(fd)
         };
-        Ok(Self {
-            queue: Mutex::default(),
-            ready,
-        })
+        Ok(Self { queue: Mutex::default(), ready })
     }
 
     pub fn fd(&self) -> RawFd {
@@ -46,10 +43,7 @@ impl EventQueue {
     }
 
     pub fn push(&self, kind: Kind) {
-        self.queue
-            .lock()
-            .events
-            .push_back(Event { kind: Some(kind) });
+        self.queue.lock().events.push_back(Event { kind: Some(kind) });
         self.wake();
     }
 
@@ -71,19 +65,9 @@ impl EventQueue {
             queue.dropped += 1;
             return;
         }
-        let fields = fields
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), value.clone()))
-            .collect();
-        let log = Log {
-            level: level as i32,
-            target: target.to_owned(),
-            message: message.to_owned(),
-            fields,
-        };
-        queue.events.push_back(Event {
-            kind: Some(Kind::Log(log)),
-        });
+        let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        let log = Log { level: level as i32, target: target.to_owned(), message: message.to_owned(), fields };
+        queue.events.push_back(Event { kind: Some(Kind::Log(log)) });
         drop(queue);
         self.wake();
     }

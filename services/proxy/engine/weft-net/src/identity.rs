@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error as TlsError, RootCertStore,
-    ServerConfig, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, DistinguishedName, Error as TlsError, RootCertStore, ServerConfig,
+    SignatureScheme,
     client::{
         ResolvesClientCert, Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -47,12 +47,7 @@ fn provider() -> Arc<CryptoProvider> {
             suites::TLS13_AES_256_GCM_SHA384,
             suites::TLS13_CHACHA20_POLY1305_SHA256,
         ],
-        kx_groups: vec![
-            kx_group::X25519MLKEM768,
-            kx_group::X25519,
-            kx_group::SECP256R1,
-            kx_group::SECP384R1,
-        ],
+        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
         ..aws_lc_rs::default_provider()
     })
 }
@@ -61,12 +56,7 @@ impl IdentityStore {
     pub fn new(local_name: &str, anchors_pem: &str) -> Result<Self, String> {
         let provider = provider();
         let roots = Arc::new(roots_from_pem(anchors_pem)?);
-        let first = Identity {
-            roots,
-            cert: None,
-            server: None,
-            direct_server: None,
-        };
+        let first = Identity { roots, cert: None, server: None, direct_server: None };
         Ok(Self {
             local_name: local_name.to_owned(),
             provider,
@@ -89,14 +79,9 @@ impl IdentityStore {
             .collect();
         verify_chain(&chain, &roots, &self.local_name)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(new.private_key_pkcs8.clone()));
-        let key = self
-            .provider
-            .key_provider
-            .load_private_key(key)
-            .map_err(|e| format!("private key: {e}"))?;
+        let key = self.provider.key_provider.load_private_key(key).map_err(|e| format!("private key: {e}"))?;
         let cert = CertifiedKey::new(chain, key);
-        cert.keys_match()
-            .map_err(|e| format!("leaf and private key: {e}"))?;
+        cert.keys_match().map_err(|e| format!("leaf and private key: {e}"))?;
         self.store(roots, Some(Arc::new(cert)))
     }
 
@@ -107,24 +92,14 @@ impl IdentityStore {
         self.store(roots, cert)
     }
 
-    fn store(
-        &self,
-        roots: Arc<RootCertStore>,
-        cert: Option<Arc<CertifiedKey>>,
-    ) -> Result<(), String> {
+    fn store(&self, roots: Arc<RootCertStore>, cert: Option<Arc<CertifiedKey>>) -> Result<(), String> {
         let (server, direct_server) = match &cert {
-            Some(cert) => (
-                Some(self.server_config(&roots, cert, false)?),
-                Some(self.server_config(&roots, cert, true)?),
-            ),
+            Some(cert) => {
+                (Some(self.server_config(&roots, cert, false)?), Some(self.server_config(&roots, cert, true)?))
+            }
             None => (None, None),
         };
-        self.current.store(Arc::new(Identity {
-            roots,
-            cert,
-            server,
-            direct_server,
-        }));
+        self.current.store(Arc::new(Identity { roots, cert, server, direct_server }));
         Ok(())
     }
 
@@ -134,11 +109,10 @@ impl IdentityStore {
         cert: &Arc<CertifiedKey>,
         direct: bool,
     ) -> Result<Arc<ServerConfig>, String> {
-        let clients =
-            WebPkiClientVerifier::builder_with_provider(roots.clone(), self.provider.clone())
-                .allow_unauthenticated()
-                .build()
-                .map_err(|e| format!("client verifier: {e}"))?;
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), self.provider.clone())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|e| format!("client verifier: {e}"))?;
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(|e| format!("TLS server: {e}"))?
@@ -152,17 +126,10 @@ impl IdentityStore {
     }
 
     /// For one handshake to `server`, with the certificate and anchors of this moment.
-    pub fn client_config(
-        &self,
-        server: &ServerId,
-        with_transport_header: bool,
-    ) -> Result<Arc<ClientConfig>, String> {
+    pub fn client_config(&self, server: &ServerId, with_transport_header: bool) -> Result<Arc<ClientConfig>, String> {
         let current = self.current.load();
-        let verifier = ExactPeer {
-            roots: current.roots.clone(),
-            san: server.san.clone(),
-            provider: self.provider.clone(),
-        };
+        let verifier =
+            ExactPeer { roots: current.roots.clone(), san: server.san.clone(), provider: self.provider.clone() };
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(|e| format!("TLS client: {e}"))?
@@ -182,9 +149,7 @@ struct Presented(Option<Arc<CertifiedKey>>);
 
 impl Presented {
     fn to(&self, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.0
-            .clone()
-            .filter(|_| schemes.contains(&SignatureScheme::ECDSA_NISTP256_SHA256))
+        self.0.clone().filter(|_| schemes.contains(&SignatureScheme::ECDSA_NISTP256_SHA256))
     }
 }
 
@@ -229,21 +194,12 @@ impl ServerCertVerifier for ExactPeer {
     ) -> Result<ServerCertVerified, TlsError> {
         let parsed = ParsedCertificate::try_from(leaf)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(
-            &parsed,
-            &self.roots,
-            intermediates,
-            now,
-            algorithms,
-        )?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
         let names = names_of(leaf);
         if names.iter().any(|name| **name == *self.san) {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(TlsError::General(format!(
-                "peer is {names:?}, expected {:?}",
-                self.san
-            )))
+            Err(TlsError::General(format!("peer is {names:?}, expected {:?}", self.san)))
         }
     }
 
@@ -253,9 +209,7 @@ impl ServerCertVerifier for ExactPeer {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        Err(TlsError::General(
-            "TLS 1.2 is not spoken in the mesh".to_owned(),
-        ))
+        Err(TlsError::General("TLS 1.2 is not spoken in the mesh".to_owned()))
     }
 
     fn verify_tls13_signature(
@@ -269,9 +223,7 @@ impl ServerCertVerifier for ExactPeer {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 
     fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
@@ -287,14 +239,10 @@ pub fn names_of(cert: &CertificateDer<'_>) -> Vec<String> {
     let Ok(Some(san)) = cert.subject_alternative_name() else {
         return Vec::new();
     };
-    let names = san
-        .value
-        .general_names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
-            _ => None,
-        });
+    let names = san.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
+        _ => None,
+    });
     names.collect()
 }
 
@@ -310,31 +258,17 @@ fn roots_from_pem(pem: &str) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-fn verify_chain(
-    chain: &[CertificateDer<'_>],
-    roots: &RootCertStore,
-    local_name: &str,
-) -> Result<(), String> {
+fn verify_chain(chain: &[CertificateDer<'_>], roots: &RootCertStore, local_name: &str) -> Result<(), String> {
     let (leaf, intermediates) = chain.split_first().ok_or("no leaf certificate")?;
     let parsed = ParsedCertificate::try_from(leaf).map_err(|e| format!("leaf certificate: {e}"))?;
-    let algorithms = aws_lc_rs::default_provider()
-        .signature_verification_algorithms
-        .all;
-    verify_server_cert_signed_by_trust_anchor(
-        &parsed,
-        roots,
-        intermediates,
-        UnixTime::now(),
-        algorithms,
-    )
-    .map_err(|e| format!("leaf certificate is not trusted: {e}"))?;
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
+    verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, UnixTime::now(), algorithms)
+        .map_err(|e| format!("leaf certificate is not trusted: {e}"))?;
     let names = names_of(leaf);
     if names.iter().any(|name| name == local_name) {
         Ok(())
     } else {
-        Err(format!(
-            "leaf certificate is for {names:?}, expected {local_name:?}"
-        ))
+        Err(format!("leaf certificate is for {names:?}, expected {local_name:?}"))
     }
 }
 
@@ -350,24 +284,18 @@ pub fn verify_leaf(
         .map(CertificateDer::from)
         .collect();
     verify_chain(&chain, &roots_from_pem(anchors_pem)?, local_name)?;
-    let (_, cert) =
-        X509Certificate::from_der(leaf_der).map_err(|e| format!("leaf certificate: {e}"))?;
+    let (_, cert) = X509Certificate::from_der(leaf_der).map_err(|e| format!("leaf certificate: {e}"))?;
     let left = cert.validity().not_after.timestamp() - UnixTime::now().as_secs() as i64;
     Ok(Duration::from_secs(left.max(0) as u64))
 }
 
 /// A fresh P-256 key (PKCS#8 DER) and its signing request (DER): CN and one DNS SAN, both the local name.
 pub fn generate_key_and_csr(local_name: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
-        .map_err(|e| format!("key: {e}"))?;
-    let mut params = rcgen::CertificateParams::new(vec![local_name.to_owned()])
-        .map_err(|e| format!("name {local_name:?}: {e}"))?;
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|e| format!("key: {e}"))?;
+    let mut params =
+        rcgen::CertificateParams::new(vec![local_name.to_owned()]).map_err(|e| format!("name {local_name:?}: {e}"))?;
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, local_name);
-    let csr = params
-        .serialize_request(&key)
-        .map_err(|e| format!("signing request: {e}"))?;
+    params.distinguished_name.push(rcgen::DnType::CommonName, local_name);
+    let csr = params.serialize_request(&key).map_err(|e| format!("signing request: {e}"))?;
     Ok((key.serialize_der(), csr.der().to_vec()))
 }

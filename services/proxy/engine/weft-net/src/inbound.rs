@@ -64,22 +64,12 @@ pub async fn connection(proxy: Arc<Proxy>, stream: TcpStream) {
     tune(&stream, keepalive.keepalive, keepalive.user_timeout);
     let dst = proxy.original_dst.lookup(&stream).map(canonical);
     let (Ok(dst), Ok(client)) = (dst, stream.peer_addr().map(canonical)) else {
-        return proxy.events.log(
-            Level::Debug,
-            "inbound",
-            "connection without an original destination",
-            &[],
-        );
+        return proxy.events.log(Level::Debug, "inbound", "connection without an original destination", &[]);
     };
     let ips = &proxy.settings.inbound_ips;
     if !ips.is_empty() && !ips.contains(&dst.ip()) {
         let fields = [("client", client.to_string()), ("dst", dst.to_string())];
-        return proxy.events.log(
-            Level::Warn,
-            "inbound",
-            "refused a connection that is not for this workload",
-            &fields,
-        );
+        return proxy.events.log(Level::Warn, "inbound", "refused a connection that is not for this workload", &fields);
     }
     let served = if dst.port() == proxy.settings.inbound_listen.port() {
         direct(&proxy, stream, client, dst).await
@@ -88,14 +78,8 @@ pub async fn connection(proxy: Arc<Proxy>, stream: TcpStream) {
     };
     if let Err(error) = served {
         count_error(&proxy, dst, label_of(&error));
-        let fields = [
-            ("client", client.to_string()),
-            ("dst", dst.to_string()),
-            ("error", error.to_string()),
-        ];
-        proxy
-            .events
-            .log(Level::Debug, "inbound", "connection failed", &fields);
+        let fields = [("client", client.to_string()), ("dst", dst.to_string()), ("error", error.to_string())];
+        proxy.events.log(Level::Debug, "inbound", "connection failed", &fields);
     }
 }
 
@@ -114,64 +98,28 @@ fn count_error(proxy: &Proxy, target: SocketAddr, error: &str) {
 }
 
 /// A connection to the application's own port, which the kernel redirected to us.
-async fn intercepted(
-    proxy: &Arc<Proxy>,
-    stream: TcpStream,
-    client: SocketAddr,
-    target: SocketAddr,
-) -> io::Result<()> {
+async fn intercepted(proxy: &Arc<Proxy>, stream: TcpStream, client: SocketAddr, target: SocketAddr) -> io::Result<()> {
     let port = proxy.ports.lease(&proxy.settings, target.port());
     let policy = port.policy();
     let (conn, tls) = if policy.protocol == Protocol::Opaque {
-        let conn = Conn::new(Transport::Plain(Rewound {
-            seen: Default::default(),
-            io: stream,
-        }));
-        (
-            conn,
-            InboundTls::NoTls {
-                reason: no_tls(client, NoTls::PortSkipped),
-            },
-        )
+        let conn = Conn::new(Transport::Plain(Rewound { seen: Default::default(), io: stream }));
+        (conn, InboundTls::NoTls { reason: no_tls(client, NoTls::PortSkipped) })
     } else {
         let config = proxy.identity.current().server.clone();
         let limit = proxy.settings.inbound_detect_timeout;
-        match mesh_tls(
-            stream,
-            &proxy.settings.local_identity,
-            config.as_ref(),
-            limit,
-        )
-        .await?
-        {
-            Accepted::Mesh {
-                conn, client_id, ..
-            } => (conn, InboundTls::Mesh { client_id }),
+        match mesh_tls(stream, &proxy.settings.local_identity, config.as_ref(), limit).await? {
+            Accepted::Mesh { conn, client_id, .. } => (conn, InboundTls::Mesh { client_id }),
             Accepted::PassedThrough { conn, sni } => (conn, InboundTls::PassedThrough { sni }),
-            Accepted::Plain { conn } => (
-                conn,
-                InboundTls::NoTls {
-                    reason: no_tls(client, NoTls::FromRemote),
-                },
-            ),
+            Accepted::Plain { conn } => (conn, InboundTls::NoTls { reason: no_tls(client, NoTls::FromRemote) }),
         }
     };
-    let arrival = Arrival {
-        client,
-        target,
-        tls,
-        port,
-    };
+    let arrival = Arrival { client, target, tls, port };
     let (conn, session) = speak(proxy, &arrival, &policy, conn).await?;
     serve(proxy, arrival, conn, session).await
 }
 
 fn no_tls(client: SocketAddr, remote: NoTls) -> NoTls {
-    if client.ip().is_loopback() {
-        NoTls::Loopback
-    } else {
-        remote
-    }
+    if client.ip().is_loopback() { NoTls::Loopback } else { remote }
 }
 
 /// What the client speaks, by policy or by looking. None: bytes.
@@ -183,13 +131,11 @@ async fn speak(
 ) -> io::Result<(Conn, Option<HttpVersion>)> {
     let is_meshed = matches!(arrival.tls, InboundTls::Mesh { .. });
     let session = match policy.protocol {
-        Protocol::Detect { timeout } => {
-            match detect(proxy, arrival, policy, &mut conn, timeout).await? {
-                Detection::Is(Detected::Http1) => Some(HttpVersion::One),
-                Detection::Is(Detected::Http2) => Some(HttpVersion::Two),
-                Detection::Is(Detected::NotHttp) | Detection::TimedOut => None,
-            }
-        }
+        Protocol::Detect { timeout } => match detect(proxy, arrival, policy, &mut conn, timeout).await? {
+            Detection::Is(Detected::Http1) => Some(HttpVersion::One),
+            Detection::Is(Detected::Http2) => Some(HttpVersion::Two),
+            Detection::Is(Detected::NotHttp) | Detection::TimedOut => None,
+        },
         // A peer may have upgraded its requests.
         Protocol::Http1 if is_meshed => {
             let timeout = proxy.settings.inbound_detect_timeout;
@@ -217,42 +163,19 @@ async fn detect(
     let detected = detect_http(conn, timeout).await;
     let mut labels = Labels::default();
     policy.labels(arrival.target.port(), &mut labels);
-    let label = detected
-        .as_ref()
-        .map_or("error", |detection| detection.label());
-    proxy
-        .metrics
-        .inbound_detect
-        .record(label, started.elapsed(), &labels);
+    let label = detected.as_ref().map_or("error", |detection| detection.label());
+    proxy.metrics.inbound_detect.record(label, started.elapsed(), &labels);
     detected
 }
 
 /// A connection that another proxy made to our own port: it must say in a transport header what it is for.
-async fn direct(
-    proxy: &Arc<Proxy>,
-    stream: TcpStream,
-    client: SocketAddr,
-    dst: SocketAddr,
-) -> io::Result<()> {
+async fn direct(proxy: &Arc<Proxy>, stream: TcpStream, client: SocketAddr, dst: SocketAddr) -> io::Result<()> {
     let refuse = |why: &str| io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned());
     let config = proxy.identity.current().direct_server.clone();
     let limit = proxy.settings.inbound_detect_timeout;
-    let accepted = mesh_tls(
-        stream,
-        &proxy.settings.local_identity,
-        config.as_ref(),
-        limit,
-    )
-    .await?;
-    let Accepted::Mesh {
-        mut conn,
-        client_id: Some(client_id),
-        has_alpn: true,
-    } = accepted
-    else {
-        return Err(refuse(
-            "a direct connection needs mesh TLS, a client identity and a transport header",
-        ));
+    let accepted = mesh_tls(stream, &proxy.settings.local_identity, config.as_ref(), limit).await?;
+    let Accepted::Mesh { mut conn, client_id: Some(client_id), has_alpn: true } = accepted else {
+        return Err(refuse("a direct connection needs mesh TLS, a client identity and a transport header"));
     };
     let header = transport_header(&mut conn, limit).await?;
     count_header(proxy, &header, &client_id);
@@ -268,14 +191,7 @@ async fn direct(
         Session::Http1 => HttpVersion::One,
         Session::Http2 => HttpVersion::Two,
     });
-    let arrival = Arrival {
-        client,
-        target,
-        tls: InboundTls::Mesh {
-            client_id: Some(client_id),
-        },
-        port,
-    };
+    let arrival = Arrival { client, target, tls: InboundTls::Mesh { client_id: Some(client_id) }, port };
     serve(proxy, arrival, conn, session).await
 }
 
@@ -293,20 +209,9 @@ fn count_header(proxy: &Proxy, header: &TransportHeader, client_id: &str) {
     proxy.metrics.transport_header.series(&labels).incr();
 }
 
-async fn serve(
-    proxy: &Arc<Proxy>,
-    arrival: Arrival,
-    mut conn: Conn,
-    session: Option<HttpVersion>,
-) -> io::Result<()> {
-    let labels = Labels::default()
-        .with("direction", "inbound")
-        .with("peer", "src");
-    conn.measure(
-        proxy
-            .metrics
-            .transport(&labels.and(&arrival.transport_labels(&arrival.port.policy()))),
-    );
+async fn serve(proxy: &Arc<Proxy>, arrival: Arrival, mut conn: Conn, session: Option<HttpVersion>) -> io::Result<()> {
+    let labels = Labels::default().with("direction", "inbound").with("peer", "src");
+    conn.measure(proxy.metrics.transport(&labels.and(&arrival.transport_labels(&arrival.port.policy()))));
     match session {
         Some(version) => {
             inbound_http::serve(proxy.clone(), arrival, conn, version).await;
@@ -323,8 +228,8 @@ async fn forward(proxy: &Arc<Proxy>, arrival: &Arrival, mut conn: Conn) -> io::R
         return Ok(());
     }
     let connecting = connector(proxy, arrival.target).connect(None).await;
-    let mut server = connecting
-        .map_err(|failure| io::Error::new(io::ErrorKind::ConnectionRefused, failure.to_string()))?;
+    let mut server =
+        connecting.map_err(|failure| io::Error::new(io::ErrorKind::ConnectionRefused, failure.to_string()))?;
     let splicing = splice(&mut conn, &mut server);
     tokio::pin!(splicing);
     loop {
@@ -347,17 +252,12 @@ fn admit(proxy: &Proxy, arrival: &Arrival) -> bool {
     let policy = arrival.port.policy();
     match policy.authorize(None, arrival.client.ip(), &arrival.tls) {
         Some(authz) => {
-            let labels =
-                arrival.authz_labels(&policy, |labels| authz.short_labels("authz", labels));
+            let labels = arrival.authz_labels(&policy, |labels| authz.short_labels("authz", labels));
             proxy.metrics.inbound_tcp_allow.series(&labels).incr();
             true
         }
         None => {
-            proxy
-                .metrics
-                .inbound_tcp_deny
-                .series(&arrival.authz_labels(&policy, |_| {}))
-                .incr();
+            proxy.metrics.inbound_tcp_deny.series(&arrival.authz_labels(&policy, |_| {})).incr();
             log_denial(proxy, arrival, "connection denied");
             false
         }
@@ -365,15 +265,8 @@ fn admit(proxy: &Proxy, arrival: &Arrival) -> bool {
 }
 
 pub fn log_denial(proxy: &Proxy, arrival: &Arrival, what: &str) {
-    let client_id = arrival
-        .tls
-        .client_id()
-        .map(|id| id.to_string())
-        .unwrap_or_default();
-    let fields = [
-        ("client", arrival.client.to_string()),
-        ("client_id", client_id),
-        ("target", arrival.target.to_string()),
-    ];
+    let client_id = arrival.tls.client_id().map(|id| id.to_string()).unwrap_or_default();
+    let fields =
+        [("client", arrival.client.to_string()), ("client_id", client_id), ("target", arrival.target.to_string())];
     proxy.events.log(Level::Info, "inbound", what, &fields);
 }

@@ -33,10 +33,7 @@ const MAX_UNSENT: usize = 5;
 const MAX_REMEMBERED: usize = 64;
 
 pub async fn serve(proxy: Arc<Proxy>, arrival: Arrival, conn: Conn, version: HttpVersion) {
-    let client_id = arrival
-        .tls
-        .client_id()
-        .and_then(|id| HeaderValue::from_str(id).ok());
+    let client_id = arrival.tls.client_id().and_then(|id| HeaderValue::from_str(id).ok());
     let application = arrival.port.client(&proxy, arrival.target);
     let handler = Arc::new(InboundHttp {
         proxy: proxy.clone(),
@@ -51,15 +48,7 @@ pub async fn serve(proxy: Arc<Proxy>, arrival: Arrival, conn: Conn, version: Htt
         max_header_bytes: proxy.settings.max_header_bytes,
     };
     // The client's own connection errors are its own: the socket counts them.
-    let _ = crate::serve::serve(
-        conn,
-        version,
-        handler.clone(),
-        settings,
-        &proxy.drain,
-        &handler.close,
-    )
-    .await;
+    let _ = crate::serve::serve(conn, version, handler.clone(), settings, &proxy.drain, &handler.close).await;
 }
 
 /// One connection of a client.
@@ -97,9 +86,7 @@ impl Handler for InboundHttp {
                 Ok(response) => Ok(response),
                 Err(Ended::Reset(error)) => Err(BoxError::from(error)),
                 Err(Ended::Failed(failure)) => {
-                    let labels = self
-                        .arrival
-                        .authz_labels(&self.arrival.port.policy(), |_| {});
+                    let labels = self.arrival.authz_labels(&self.arrival.port.policy(), |_| {});
                     self.proxy.metrics.inbound_failure(&failure, &labels);
                     if failure.is_fatal() {
                         self.close.notify_one();
@@ -116,20 +103,12 @@ impl InboundHttp {
         let _admitted = self.proxy.admit()?;
         let carried_version = request.version();
         // Routes and authorizations see the request as its client made it.
-        let orig = if carried_version == Version::HTTP_2 {
-            orig_proto::downgrade(&mut request)
-        } else {
-            None
-        };
+        let orig = if carried_version == Version::HTTP_2 { orig_proto::downgrade(&mut request) } else { None };
         if request.method() == Method::CONNECT && request.uri().authority().is_none() {
             return Err(Failure::InvalidRequest("CONNECT needs an authority").into());
         }
         let http = self.authorize(&request)?;
-        let switch = if orig.is_none() {
-            upgrade::asked(&mut request)
-        } else {
-            None
-        };
+        let switch = if orig.is_none() { upgrade::asked(&mut request) } else { None };
         if switch.is_none() {
             headers::strip_hop_by_hop(request.headers_mut());
         }
@@ -154,19 +133,10 @@ impl InboundHttp {
             headers::strip_hop_by_hop(response.headers_mut());
         }
         if orig.is_some() {
-            OrigProto {
-                version: response.version(),
-                absolute_form: false,
-            }
-            .mark(response.headers_mut());
+            OrigProto { version: response.version(), absolute_form: false }.mark(response.headers_mut());
         }
         *response.version_mut() = carried_version;
-        let mut watch = ResponseWatch::new(
-            http,
-            started,
-            response.status().as_u16(),
-            response.headers(),
-        );
+        let mut watch = ResponseWatch::new(http, started, response.status().as_u16(), response.headers());
         watch.reusable = reusable;
         watch.fails_with_trailers = carried_version == Version::HTTP_2;
         Ok(response.map(|incoming| {
@@ -188,24 +158,17 @@ impl InboundHttp {
         };
         let metrics = &self.proxy.metrics;
         let Some(route) = policy.find_route(&view) else {
-            metrics
-                .inbound_route_not_found
-                .series(&arrival.authz_labels(&policy, |_| {}))
-                .incr();
+            metrics.inbound_route_not_found.series(&arrival.authz_labels(&policy, |_| {})).incr();
             return Err(Failure::NoRoute);
         };
         let Some(authz) = policy.authorize(route, arrival.client.ip(), &arrival.tls) else {
-            let labels =
-                arrival.authz_labels(&policy, |labels| route_labels(&policy, route, labels));
+            let labels = arrival.authz_labels(&policy, |labels| route_labels(&policy, route, labels));
             metrics.inbound_http_deny.series(&labels).incr();
             log_denial(&self.proxy, arrival, "request denied");
             return Err(Failure::Unauthorized);
         };
-        let authority = if self.proxy.settings.inbound_metrics_authority_labels {
-            host_of(request)
-        } else {
-            Default::default()
-        };
+        let authority =
+            if self.proxy.settings.inbound_metrics_authority_labels { host_of(request) } else { Default::default() };
         let mut permits = self.permits.lock();
         let known = permits.iter().find(|permit| {
             Arc::ptr_eq(&permit.policy, &policy)
@@ -229,13 +192,7 @@ impl InboundHttp {
         Ok(permit.http.clone())
     }
 
-    fn permit(
-        &self,
-        policy: &Arc<ServerPolicy>,
-        route: Option<RouteIndex>,
-        authz: &Meta,
-        authority: &str,
-    ) -> Permit {
+    fn permit(&self, policy: &Arc<ServerPolicy>, route: Option<RouteIndex>, authz: &Meta, authority: &str) -> Permit {
         let mut labels = Labels::default().with("direction", "inbound");
         if !authority.is_empty() {
             labels.add("authority", authority);
@@ -257,20 +214,14 @@ impl InboundHttp {
         }
     }
 
-    async fn send(
-        &self,
-        mut request: Request<Body>,
-    ) -> Result<(Response<Incoming>, Option<Reusable>), Ended> {
+    async fn send(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, Option<Reusable>), Ended> {
         let is_http2 = request.version() == Version::HTTP_2;
         for _ in 0..=MAX_UNSENT {
-            let lease = if is_http2 {
-                self.application.http2(None).await?
-            } else {
-                self.application.http1(None).await?
-            };
+            let lease =
+                if is_http2 { self.application.http2(None).await? } else { self.application.http1(None).await? };
             match lease.send(request).await {
                 Ok(answered) => return Ok(answered),
-                Err(SendFailure::Unsent(back)) => request = back,
+                Err(SendFailure::Unsent(back)) => request = *back,
                 Err(SendFailure::Failed(error)) => return Err(Ended::broken(error, is_http2)),
             }
         }
@@ -280,8 +231,6 @@ impl InboundHttp {
 
 fn route_labels(policy: &ServerPolicy, route: Option<RouteIndex>, labels: &mut Labels) {
     let default = Meta::built_in("default");
-    let meta = route
-        .and_then(|route| policy.route_meta(route))
-        .unwrap_or(&default);
+    let meta = route.and_then(|route| policy.route_meta(route)).unwrap_or(&default);
     meta.short_labels("route", labels);
 }

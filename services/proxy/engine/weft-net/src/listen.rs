@@ -63,12 +63,7 @@ where
                 tokio::spawn(handle(proxy.clone(), stream));
             }
             Err(error) => {
-                proxy.events.log(
-                    Level::Warn,
-                    "listen",
-                    "cannot accept",
-                    &[("error", error.to_string())],
-                );
+                proxy.events.log(Level::Warn, "listen", "cannot accept", &[("error", error.to_string())]);
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -44,9 +44,7 @@ pub struct Detect {
 impl Detect {
     pub fn record(&self, result: &str, elapsed: Duration, labels: &Labels) {
         self.duration.series(labels).observe(elapsed.as_secs_f64());
-        self.results
-            .series(&Labels::default().with("result", result).and(labels))
-            .incr();
+        self.results.series(&Labels::default().with("result", result).and(labels)).incr();
     }
 }
 
@@ -55,70 +53,37 @@ impl Metrics {
         let registry = Registry::default();
         let counter = |name, help| registry.family(name, help, Kind::Counter, Counter::default);
         let detect = |duration, results| Detect {
-            duration: registry.family(
-                duration,
-                "Time taken for protocol detection.",
-                Kind::Histogram,
-                || Histogram::new(DETECT_S),
-            ),
+            duration: registry
+                .family(duration, "Time taken for protocol detection.", Kind::Histogram, || Histogram::new(DETECT_S)),
             results: counter(results, "Protocol detection results."),
         };
         Self {
-            inbound_http_allow: counter(
-                "inbound_http_authz_allow_total",
-                "Inbound HTTP requests that were permitted.",
-            ),
-            inbound_http_deny: counter(
-                "inbound_http_authz_deny_total",
-                "Inbound HTTP requests that were refused.",
-            ),
+            inbound_http_allow: counter("inbound_http_authz_allow_total", "Inbound HTTP requests that were permitted."),
+            inbound_http_deny: counter("inbound_http_authz_deny_total", "Inbound HTTP requests that were refused."),
             inbound_route_not_found: counter(
                 "inbound_http_route_not_found_total",
                 "Inbound HTTP requests that matched no route.",
             ),
-            inbound_tcp_allow: counter(
-                "inbound_tcp_authz_allow_total",
-                "Inbound TCP connections that were permitted.",
-            ),
-            inbound_tcp_deny: counter(
-                "inbound_tcp_authz_deny_total",
-                "Inbound TCP connections that were refused.",
-            ),
+            inbound_tcp_allow: counter("inbound_tcp_authz_allow_total", "Inbound TCP connections that were permitted."),
+            inbound_tcp_deny: counter("inbound_tcp_authz_deny_total", "Inbound TCP connections that were refused."),
             inbound_tcp_terminate: counter(
                 "inbound_tcp_authz_terminate_total",
                 "Inbound TCP connections ended because the policy changed.",
             ),
-            inbound_http_errors: counter(
-                "inbound_http_errors_total",
-                "Inbound HTTP requests answered by the proxy.",
-            ),
-            inbound_tcp_errors: counter(
-                "inbound_tcp_errors_total",
-                "Inbound TCP connections that failed.",
-            ),
+            inbound_http_errors: counter("inbound_http_errors_total", "Inbound HTTP requests answered by the proxy."),
+            inbound_tcp_errors: counter("inbound_tcp_errors_total", "Inbound TCP connections that failed."),
             outbound_http_errors: counter(
                 "outbound_http_errors_total",
                 "Outbound HTTP requests answered by the proxy.",
             ),
-            outbound_tcp_errors: counter(
-                "outbound_tcp_errors_total",
-                "Outbound TCP connections that failed.",
-            ),
+            outbound_tcp_errors: counter("outbound_tcp_errors_total", "Outbound TCP connections that failed."),
             http: HttpFamilies::new(&registry),
             open: counter("tcp_open_total", "Total count of opened connections."),
-            open_now: registry.family(
-                "tcp_open_connections",
-                "Connections now open.",
-                Kind::Gauge,
-                Gauge::default,
-            ),
+            open_now: registry.family("tcp_open_connections", "Connections now open.", Kind::Gauge, Gauge::default),
             read: counter("tcp_read_bytes_total", "Total bytes read from peers."),
             write: counter("tcp_write_bytes_total", "Total bytes written to peers."),
             close: counter("tcp_close_total", "Total count of closed connections."),
-            inbound_detect: detect(
-                "inbound_tcp_detect_http_duration_seconds",
-                "inbound_tcp_detect_http_results_total",
-            ),
+            inbound_detect: detect("inbound_tcp_detect_http_duration_seconds", "inbound_tcp_detect_http_results_total"),
             outbound_detect: detect(
                 "outbound_tcp_detect_http_duration_seconds",
                 "outbound_tcp_detect_http_results_total",
@@ -131,18 +96,9 @@ impl Metrics {
                 "inbound_tcp_transport_header_connections_total",
                 "Inbound connections that brought a transport header.",
             ),
-            outbound_route_open: counter(
-                "outbound_tcp_route_open_total",
-                "Connections dispatched to opaque routes.",
-            ),
-            outbound_route_close: counter(
-                "outbound_tcp_route_close_total",
-                "Closed connections of opaque routes.",
-            ),
-            dns: counter(
-                "control_dns_resolutions_total",
-                "Lookups of control-plane names.",
-            ),
+            outbound_route_open: counter("outbound_tcp_route_open_total", "Connections dispatched to opaque routes."),
+            outbound_route_close: counter("outbound_tcp_route_close_total", "Closed connections of opaque routes."),
+            dns: counter("control_dns_resolutions_total", "Lookups of control-plane names."),
             registry,
         }
     }
@@ -160,17 +116,13 @@ impl Metrics {
 
     pub fn inbound_failure(&self, failure: &Failure, labels: &Labels) {
         if let Some(error) = failure.metric_label() {
-            self.inbound_http_errors
-                .series(&Labels::default().with("error", error).and(labels))
-                .incr();
+            self.inbound_http_errors.series(&Labels::default().with("error", error).and(labels)).incr();
         }
     }
 
     pub fn outbound_failure(&self, failure: &Failure) {
         if let Some(error) = failure.metric_label() {
-            self.outbound_http_errors
-                .series(&Labels::default().with("error", error))
-                .incr();
+            self.outbound_http_errors.series(&Labels::default().with("error", error)).incr();
         }
     }
 }
@@ -194,8 +146,6 @@ impl TransportMetrics {
     /// errno: empty on a clean close.
     pub fn closed(&self, errno: &str) {
         self.open_now.add(-1);
-        self.close
-            .series(&self.labels.clone().with("errno", errno))
-            .incr();
+        self.close.series(&self.labels.clone().with("errno", errno)).incr();
     }
 }

@@ -29,10 +29,7 @@ impl OriginalDst for SoOriginalDst {
             Ok(SocketAddr::new(ip.into(), u16::from_be(addr.sin_port)))
         } else {
             let addr: libc::sockaddr_in6 = sockopt(fd, libc::SOL_IPV6, IP6T_SO_ORIGINAL_DST)?;
-            Ok(SocketAddr::new(
-                Ipv6Addr::from(addr.sin6_addr.s6_addr).into(),
-                u16::from_be(addr.sin6_port),
-            ))
+            Ok(SocketAddr::new(Ipv6Addr::from(addr.sin6_addr.s6_addr).into(), u16::from_be(addr.sin6_port)))
         }
     }
 }

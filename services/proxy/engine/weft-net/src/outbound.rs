@@ -48,21 +48,10 @@ pub async fn connection(proxy: Arc<Proxy>, stream: TcpStream) {
         routing = target.discovered() => routing,
         () = proxy.drain.begun() => return,
     };
-    let mut conn = Conn::new(Transport::Plain(Rewound {
-        seen: Default::default(),
-        io: stream,
-    }));
-    let mut labels = Labels::default()
-        .with("direction", "outbound")
-        .with("peer", "src");
+    let mut conn = Conn::new(Transport::Plain(Rewound { seen: Default::default(), io: stream }));
+    let mut labels = Labels::default().with("direction", "outbound").with("peer", "src");
     target_labels(dst, &mut labels);
-    conn.measure(
-        proxy.metrics.transport(
-            &labels
-                .with("tls", "no_identity")
-                .with("no_tls_reason", "loopback"),
-        ),
-    );
+    conn.measure(proxy.metrics.transport(&labels.with("tls", "no_identity").with("no_tls_reason", "loopback")));
     dispatch(proxy, dst, target, routing, conn).await;
 }
 
@@ -71,40 +60,20 @@ fn refused(proxy: &Proxy, dst: SocketAddr) -> Result<(), &'static str> {
     if dst.ip().is_loopback() {
         return Err("refused a loopback target");
     }
-    let is_own_listener = proxy
-        .settings
-        .outbound_listen
-        .iter()
-        .any(|listen| listen.port() == dst.port())
+    let is_own_listener = proxy.settings.outbound_listen.iter().any(|listen| listen.port() == dst.port())
         && proxy.settings.inbound_ips.contains(&dst.ip());
-    if is_own_listener {
-        Err("refused a connection to our own listener")
-    } else {
-        Ok(())
-    }
+    if is_own_listener { Err("refused a connection to our own listener") } else { Ok(()) }
 }
 
 fn count_error(proxy: &Proxy, dst: SocketAddr, error: &str) {
     let mut labels = Labels::default();
     target_labels(dst, &mut labels);
-    proxy
-        .metrics
-        .outbound_tcp_errors
-        .series(&labels.with("error", error))
-        .incr();
+    proxy.metrics.outbound_tcp_errors.series(&labels.with("error", error)).incr();
 }
 
-async fn dispatch(
-    proxy: Arc<Proxy>,
-    dst: SocketAddr,
-    target: TargetLease,
-    routing: Arc<Routing>,
-    mut conn: Conn,
-) {
+async fn dispatch(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, routing: Arc<Routing>, mut conn: Conn) {
     let count = |protocol| {
-        let labels = Labels::default()
-            .with("protocol", protocol)
-            .and(&routing.parent);
+        let labels = Labels::default().with("protocol", protocol).and(&routing.parent);
         proxy.metrics.outbound_protocol.series(&labels).incr();
     };
     let version = match routing.protocol() {
@@ -149,23 +118,12 @@ async fn dispatch(
 async fn detect(proxy: &Proxy, routing: &Routing, conn: &mut Conn) -> Option<Detection> {
     let started = Instant::now();
     let detected = detect_http(conn, proxy.settings.outbound_detect_timeout).await;
-    let label = detected
-        .as_ref()
-        .map_or("error", |detection| detection.label());
-    proxy
-        .metrics
-        .outbound_detect
-        .record(label, started.elapsed(), &routing.parent);
+    let label = detected.as_ref().map_or("error", |detection| detection.label());
+    proxy.metrics.outbound_detect.record(label, started.elapsed(), &routing.parent);
     detected.ok()
 }
 
-async fn forward(
-    proxy: &Arc<Proxy>,
-    dst: SocketAddr,
-    routing: &Routing,
-    route: &OpaqueRoute,
-    mut conn: Conn,
-) {
+async fn forward(proxy: &Arc<Proxy>, dst: SocketAddr, routing: &Routing, route: &OpaqueRoute, mut conn: Conn) {
     let mut labels = routing.parent.clone();
     if let Some(meta) = &route.meta {
         meta.route_labels(&mut labels);
@@ -187,9 +145,7 @@ async fn forward(
                 Err(failure) => {
                     count_error(proxy, dst, failure.metric_label().unwrap_or("unexpected"));
                     let fields = [("dst", dst.to_string()), ("error", failure.to_string())];
-                    proxy
-                        .events
-                        .log(Level::Warn, "outbound", "connection failed", &fields);
+                    proxy.events.log(Level::Warn, "outbound", "connection failed", &fields);
                     "unexpected"
                 }
             },
@@ -199,11 +155,7 @@ async fn forward(
         // Tells a waiting client at once instead of when the socket is dropped.
         let _ = conn.shutdown().await;
     }
-    proxy
-        .metrics
-        .outbound_route_close
-        .series(&labels.with("error", error))
-        .incr();
+    proxy.metrics.outbound_route_close.series(&labels.with("error", error)).incr();
 }
 
 /// Tries endpoints until one answers or none has for the failfast time.
@@ -223,36 +175,17 @@ async fn connect(proxy: &Proxy, balancer: &Arc<Balancer>) -> Result<Conn, Failur
     }
 }
 
-pub fn endpoint_failed(
-    proxy: &Proxy,
-    balancer: &Balancer,
-    endpoint: &crate::endpoint::Endpoint,
-    failure: &Failure,
-) {
+pub fn endpoint_failed(proxy: &Proxy, balancer: &Balancer, endpoint: &crate::endpoint::Endpoint, failure: &Failure) {
     balancer.not_reached(endpoint);
-    let fields = [
-        ("endpoint", endpoint.info.addr.to_string()),
-        ("error", failure.to_string()),
-    ];
-    proxy.events.log(
-        Level::Warn,
-        "outbound",
-        "endpoint cannot be reached",
-        &fields,
-    );
+    let fields = [("endpoint", endpoint.info.addr.to_string()), ("error", failure.to_string())];
+    proxy.events.log(Level::Warn, "outbound", "endpoint cannot be reached", &fields);
 }
 
 /// A backend of a distribution: by order or by weight, among those that could take a request now.
-pub fn choose(
-    proxy: &Proxy,
-    routing: &Routing,
-    distribution: &Distribution,
-) -> Result<Arc<Balancer>, Failure> {
+pub fn choose(proxy: &Proxy, routing: &Routing, distribution: &Distribution) -> Result<Arc<Balancer>, Failure> {
     let unusable = || Failure::BackendUnusable("it did not resolve".to_owned());
     match distribution {
-        Distribution::Empty => Err(Failure::BackendUnusable(
-            "the route has no backend".to_owned(),
-        )),
+        Distribution::Empty => Err(Failure::BackendUnusable("the route has no backend".to_owned())),
         Distribution::First(backends) => {
             let mut shed = false;
             for backend in backends {
@@ -267,20 +200,10 @@ pub fn choose(
         Distribution::Random(backends) => {
             // A backend that did not resolve keeps its share and fails it: traffic must not move silently.
             let weights = backends.iter().map(|(backend, weight)| {
-                if routing
-                    .balancer(*backend)
-                    .is_none_or(|balancer| balancer.is_available())
-                {
-                    *weight
-                } else {
-                    0
-                }
+                if routing.balancer(*backend).is_none_or(|balancer| balancer.is_available()) { *weight } else { 0 }
             });
             let drawn = weighted(weights, proxy.random()).ok_or(Failure::LoadShed)?;
-            routing
-                .balancer(backends[drawn].0)
-                .cloned()
-                .ok_or_else(unusable)
+            routing.balancer(backends[drawn].0).cloned().ok_or_else(unusable)
         }
     }
 }

@@ -32,33 +32,14 @@ use crate::{
 /// Sends of one request over connections that turn out to be gone before anything was written.
 const MAX_UNSENT: usize = 5;
 
-pub async fn serve(
-    proxy: Arc<Proxy>,
-    dst: SocketAddr,
-    target: TargetLease,
-    conn: Conn,
-    version: HttpVersion,
-) {
-    let handler = Arc::new(OutboundHttp {
-        proxy: proxy.clone(),
-        dst,
-        target,
-        close: Notify::new(),
-    });
+pub async fn serve(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, conn: Conn, version: HttpVersion) {
+    let handler = Arc::new(OutboundHttp { proxy: proxy.clone(), dst, target, close: Notify::new() });
     let settings = ServeSettings {
         http2: &proxy.settings.outbound_server_http2,
         max_header_bytes: proxy.settings.max_header_bytes,
     };
     // The client's own connection errors are its own: the socket counts them.
-    let _ = crate::serve::serve(
-        conn,
-        version,
-        handler.clone(),
-        settings,
-        &proxy.drain,
-        &handler.close,
-    )
-    .await;
+    let _ = crate::serve::serve(conn, version, handler.clone(), settings, &proxy.drain, &handler.close).await;
 }
 
 /// One connection of the application.
@@ -111,9 +92,7 @@ impl OutboundHttp {
         request.headers_mut().remove(REQUIRE_ID);
         let method = request.method().clone();
         let version = request.version();
-        let mut exchange = self
-            .send(&balancer, request.map(Body::incoming), switch.is_some())
-            .await?;
+        let mut exchange = self.send(&balancer, request.map(Body::incoming), switch.is_some()).await?;
         let meshed = matches!(exchange.endpoint.info.tls, OutboundTls::Mesh(_));
         let response = &mut exchange.response;
         let upstream_closes = meshed && is_close(response.headers());
@@ -124,8 +103,7 @@ impl OutboundHttp {
         // An HTTP/1 message that came as HTTP/2 is one again; anything else keeps the version of the request.
         let carried = OrigProto::take(response.headers_mut()).map(|orig| orig.version);
         *response.version_mut() = carried.unwrap_or(version);
-        let switched =
-            switch.is_some_and(|switch| switch.answer(&method, response, &self.proxy.drain));
+        let switched = switch.is_some_and(|switch| switch.answer(&method, response, &self.proxy.drain));
         if switched {
             exchange.reusable = None;
         } else {
@@ -133,20 +111,14 @@ impl OutboundHttp {
             if upstream_closes && balancer.only_endpoint().is_some() {
                 self.close.notify_one();
                 if version == Version::HTTP_11 {
-                    response
-                        .headers_mut()
-                        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
             }
         }
         Ok(exchange.finish(version))
     }
 
-    fn route(
-        &self,
-        routing: &Routing,
-        request: &Request<Incoming>,
-    ) -> Result<Arc<Balancer>, Failure> {
+    fn route(&self, routing: &Routing, request: &Request<Incoming>) -> Result<Arc<Balancer>, Failure> {
         let view = RequestView {
             method: request.method(),
             host: host_of(request),
@@ -167,24 +139,12 @@ impl OutboundHttp {
             denominator > 0 && self.proxy.random() % u64::from(denominator) < u64::from(numerator)
         };
         match filter {
-            HttpFilter::Fail {
-                status,
-                message,
-                numerator,
-                denominator,
-            } if strikes(*numerator, *denominator) => Err(Failure::Injected {
-                status: *status,
-                message: message.clone(),
-            }),
-            HttpFilter::FailGrpc {
-                code,
-                message,
-                numerator,
-                denominator,
-            } if strikes(*numerator, *denominator) => Err(Failure::InjectedGrpc {
-                code: *code,
-                message: message.clone(),
-            }),
+            HttpFilter::Fail { status, message, numerator, denominator } if strikes(*numerator, *denominator) => {
+                Err(Failure::Injected { status: *status, message: message.clone() })
+            }
+            HttpFilter::FailGrpc { code, message, numerator, denominator } if strikes(*numerator, *denominator) => {
+                Err(Failure::InjectedGrpc { code: *code, message: message.clone() })
+            }
             HttpFilter::Fail { .. } | HttpFilter::FailGrpc { .. } => Ok(()),
         }
     }
@@ -203,18 +163,11 @@ impl OutboundHttp {
             let pending = endpoint.begin();
             let is_http1 = request.version() != Version::HTTP_2;
             let may_upgrade = is_http1 && !switches && endpoint.info.hint == ProtocolHint::H2;
-            let upgraded =
-                may_upgrade && orig_proto::upgrade(&mut request, &self.dst.to_string()).is_some();
+            let upgraded = may_upgrade && orig_proto::upgrade(&mut request, &self.dst.to_string()).is_some();
             let lease = if is_http1 && !upgraded {
-                endpoint
-                    .client
-                    .http1(endpoint.session(Session::Http1))
-                    .await
+                endpoint.client.http1(endpoint.session(Session::Http1)).await
             } else {
-                endpoint
-                    .client
-                    .http2(endpoint.session(Session::Http2))
-                    .await
+                endpoint.client.http2(endpoint.session(Session::Http2)).await
             };
             let lease = match lease {
                 Ok(lease) => lease,
@@ -232,23 +185,15 @@ impl OutboundHttp {
             }
             match lease.send(request).await {
                 Ok((response, reusable)) => {
-                    return Ok(Exchange {
-                        response,
-                        reusable,
-                        endpoint,
-                        pending,
-                        started,
-                    });
+                    return Ok(Exchange { response, reusable, endpoint, pending, started });
                 }
                 Err(SendFailure::Unsent(back)) if unsent < MAX_UNSENT => {
-                    request = back;
+                    request = *back;
                     orig_proto::downgrade(&mut request);
                     unsent += 1;
                 }
                 Err(SendFailure::Unsent(_)) => {
-                    return Err(
-                        Failure::Io("connections close before they are used".to_owned()).into(),
-                    );
+                    return Err(Failure::Io("connections close before they are used".to_owned()).into());
                 }
                 Err(SendFailure::Failed(error)) => {
                     drop(pending);
@@ -263,26 +208,18 @@ impl OutboundHttp {
 
 fn routes(protocol: &ClientProtocol, version: Version) -> Result<&HttpRoutes, Failure> {
     match protocol {
-        ClientProtocol::Detect { http1, http2, .. } => Ok(if version == Version::HTTP_2 {
-            http2
-        } else {
-            http1
-        }),
-        ClientProtocol::Http1(routes)
-        | ClientProtocol::Http2(routes)
-        | ClientProtocol::Grpc(routes) => Ok(routes),
+        ClientProtocol::Detect { http1, http2, .. } => Ok(if version == Version::HTTP_2 { http2 } else { http1 }),
+        ClientProtocol::Http1(routes) | ClientProtocol::Http2(routes) | ClientProtocol::Grpc(routes) => Ok(routes),
         ClientProtocol::Invalid(reason) => Err(Failure::InvalidPolicy(reason.clone())),
         // The policy changed under a running connection; the client's next one is treated as it says now.
-        ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => Err(Failure::InvalidPolicy(
-            "the target no longer speaks HTTP".to_owned(),
-        )),
+        ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => {
+            Err(Failure::InvalidPolicy("the target no longer speaks HTTP".to_owned()))
+        }
     }
 }
 
 fn is_close(headers: &HeaderMap) -> bool {
-    headers
-        .get(PROXY_CONNECTION)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+    headers.get(PROXY_CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 /// A response with what its body still has to report to.

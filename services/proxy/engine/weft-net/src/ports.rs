@@ -36,59 +36,35 @@ impl Ports {
     pub fn new(settings: &Settings, events: Arc<EventQueue>) -> Self {
         let told = events.clone();
         let cache = Cache::new(settings.inbound_discovery_idle, move |port: &u16| {
-            told.push(Kind::ReleasePort(ReleasePort {
-                port: u32::from(*port),
-            }));
+            told.push(Kind::ReleasePort(ReleasePort { port: u32::from(*port) }));
         });
         // Python watches these without being asked, once it has an identity to ask with.
-        let pinned = settings
-            .inbound_ports
-            .iter()
-            .copied()
-            .chain([settings.admin_listen.port()]);
-        let pinned = pinned
-            .map(|port| cache.lease(port, || Port::new(settings, port)))
-            .collect();
-        Self {
-            cache,
-            events,
-            _pinned: pinned,
-        }
+        let pinned = settings.inbound_ports.iter().copied().chain([settings.admin_listen.port()]);
+        let pinned = pinned.map(|port| cache.lease(port, || Port::new(settings, port))).collect();
+        Self { cache, events, _pinned: pinned }
     }
 
     pub fn lease(&self, settings: &Settings, port: u16) -> PortLease {
         self.cache.lease(port, || {
-            self.events.push(Kind::WatchPort(WatchPort {
-                port: u32::from(port),
-            }));
+            self.events.push(Kind::WatchPort(WatchPort { port: u32::from(port) }));
             Port::new(settings, port)
         })
     }
 
     /// Errors when the number is no port. A policy that cannot be understood admits nobody.
     pub fn set(&self, update: &SetInboundPort) -> Result<(), String> {
-        let number = u16::try_from(update.port)
-            .map_err(|_| format!("set_inbound_port: {} is not a port", update.port))?;
+        let number =
+            u16::try_from(update.port).map_err(|_| format!("set_inbound_port: {} is not a port", update.port))?;
         // Already released: the answer crossed our release on the way.
         let Some(port) = self.cache.get(&number) else {
             return Ok(());
         };
-        let server = update
-            .policy
-            .as_ref()
-            .ok_or_else(|| "server policy is missing".to_owned());
-        let policy = server
-            .and_then(ServerPolicy::from_wire)
-            .unwrap_or_else(|reason| {
-                let fields = [("port", number.to_string()), ("reason", reason)];
-                self.events.log(
-                    Level::Error,
-                    "inbound",
-                    "invalid policy: nobody but loopback is admitted",
-                    &fields,
-                );
-                ServerPolicy::invalid()
-            });
+        let server = update.policy.as_ref().ok_or_else(|| "server policy is missing".to_owned());
+        let policy = server.and_then(ServerPolicy::from_wire).unwrap_or_else(|reason| {
+            let fields = [("port", number.to_string()), ("reason", reason)];
+            self.events.log(Level::Error, "inbound", "invalid policy: nobody but loopback is admitted", &fields);
+            ServerPolicy::invalid()
+        });
         port.policy.store(Arc::new(policy));
         port.changed.send_replace(());
         Ok(())
@@ -97,16 +73,9 @@ impl Ports {
 
 impl Port {
     fn new(settings: &Settings, port: u16) -> Self {
-        let default = if settings.is_opaque_port(port) {
-            &settings.inbound_default_opaque
-        } else {
-            &settings.inbound_default
-        };
-        Self {
-            policy: ArcSwap::new(default.clone()),
-            changed: watch::Sender::new(()),
-            clients: Mutex::default(),
-        }
+        let default =
+            if settings.is_opaque_port(port) { &settings.inbound_default_opaque } else { &settings.inbound_default };
+        Self { policy: ArcSwap::new(default.clone()), changed: watch::Sender::new(()), clients: Mutex::default() }
     }
 
     pub fn policy(&self) -> Arc<ServerPolicy> {
@@ -121,10 +90,7 @@ impl Port {
     /// Connections to the application at `addr`, shared by all clients.
     pub fn client(&self, proxy: &Proxy, addr: SocketAddr) -> Arc<Client> {
         let mut clients = self.clients.lock();
-        clients
-            .entry(addr)
-            .or_insert_with(|| Arc::new(application(proxy, addr)))
-            .clone()
+        clients.entry(addr).or_insert_with(|| Arc::new(application(proxy, addr))).clone()
     }
 }
 

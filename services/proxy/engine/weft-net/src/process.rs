@@ -15,109 +15,35 @@ pub fn expose(build_info: &[(String, String)]) -> String {
     for (key, value) in build_info {
         labels.add(key, value);
     }
-    family(
-        &mut out,
-        "proxy_build_info",
-        "gauge",
-        "Build of this proxy.",
-        labels.as_str(),
-        1.0,
-    );
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map(|d| d.as_secs_f64())
-        .unwrap_or_default();
+    family(&mut out, "proxy_build_info", "gauge", "Build of this proxy.", labels.as_str(), 1.0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_secs_f64()).unwrap_or_default();
     let mut write = |name, kind, help, value: Option<f64>| {
         if let Some(value) = value {
             family(&mut out, name, kind, help, "", value);
         }
     };
-    let stat = fs::read_to_string("/proc/self/stat")
-        .ok()
-        .and_then(|text| Stat::parse(&text));
+    let stat = fs::read_to_string("/proc/self/stat").ok().and_then(|text| Stat::parse(&text));
     let uptime = stat.as_ref().and_then(Stat::uptime_s);
-    write(
-        "process_start_time_seconds",
-        "gauge",
-        "Time the process started (Unix).",
-        uptime.map(|up| now - up),
-    );
-    write(
-        "process_clock_time_seconds",
-        "gauge",
-        "Time now (Unix).",
-        Some(now),
-    );
-    write(
-        "process_uptime_seconds_total",
-        "counter",
-        "Time since the process started.",
-        uptime,
-    );
-    write(
-        "process_cpu_seconds_total",
-        "counter",
-        "User and system CPU time.",
-        stat.as_ref().map(Stat::cpu_s),
-    );
-    write(
-        "process_virtual_memory_bytes",
-        "gauge",
-        "Virtual memory.",
-        stat.as_ref().map(|stat| stat.virtual_bytes),
-    );
-    write(
-        "process_resident_memory_bytes",
-        "gauge",
-        "Resident memory.",
-        stat.as_ref().map(Stat::resident_bytes),
-    );
-    write(
-        "process_threads",
-        "gauge",
-        "Threads.",
-        stat.as_ref().map(|stat| stat.threads),
-    );
-    write(
-        "process_open_fds",
-        "gauge",
-        "Open file descriptors.",
-        open_fds(),
-    );
-    write(
-        "process_max_fds",
-        "gauge",
-        "Limit of open file descriptors.",
-        max_fds(),
-    );
+    write("process_start_time_seconds", "gauge", "Time the process started (Unix).", uptime.map(|up| now - up));
+    write("process_clock_time_seconds", "gauge", "Time now (Unix).", Some(now));
+    write("process_uptime_seconds_total", "counter", "Time since the process started.", uptime);
+    write("process_cpu_seconds_total", "counter", "User and system CPU time.", stat.as_ref().map(Stat::cpu_s));
+    write("process_virtual_memory_bytes", "gauge", "Virtual memory.", stat.as_ref().map(|stat| stat.virtual_bytes));
+    write("process_resident_memory_bytes", "gauge", "Resident memory.", stat.as_ref().map(Stat::resident_bytes));
+    write("process_threads", "gauge", "Threads.", stat.as_ref().map(|stat| stat.threads));
+    write("process_open_fds", "gauge", "Open file descriptors.", open_fds());
+    write("process_max_fds", "gauge", "Limit of open file descriptors.", max_fds());
     let (received, sent) = network_bytes().unzip();
-    write(
-        "process_network_receive_bytes_total",
-        "counter",
-        "Bytes received by the pod.",
-        received,
-    );
-    write(
-        "process_network_transmit_bytes_total",
-        "counter",
-        "Bytes sent by the pod.",
-        sent,
-    );
+    write("process_network_receive_bytes_total", "counter", "Bytes received by the pod.", received);
+    write("process_network_transmit_bytes_total", "counter", "Bytes sent by the pod.", sent);
     out
 }
 
 /// A family of one series, labels as rendered by `Labels`.
 pub fn family(out: &mut String, name: &str, kind: &str, help: &str, labels: &str, value: f64) {
-    let labels = if labels.is_empty() {
-        String::new()
-    } else {
-        format!("{{{labels}}}")
-    };
-    writeln!(
-        out,
-        "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}"
-    )
-    .expect("writing to a string cannot fail");
+    let labels = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}")
+        .expect("writing to a string cannot fail");
 }
 
 /// Fields of `/proc/self/stat`. Source: proc_pid_stat(5).
@@ -132,12 +58,8 @@ struct Stat {
 impl Stat {
     fn parse(text: &str) -> Option<Self> {
         // The name in parentheses may hold spaces; what follows does not.
-        let fields: Vec<f64> = text
-            .rsplit_once(')')?
-            .1
-            .split_whitespace()
-            .map(|field| field.parse().unwrap_or(f64::NAN))
-            .collect();
+        let fields: Vec<f64> =
+            text.rsplit_once(')')?.1.split_whitespace().map(|field| field.parse().unwrap_or(f64::NAN)).collect();
         Some(Self {
             cpu_ticks: fields.get(11)? + fields.get(12)?,
             threads: *fields.get(17)?,
@@ -156,12 +78,7 @@ impl Stat {
     }
 
     fn uptime_s(&self) -> Option<f64> {
-        let since_boot: f64 = fs::read_to_string("/proc/uptime")
-            .ok()?
-            .split_whitespace()
-            .next()?
-            .parse()
-            .ok()?;
+        let since_boot: f64 = fs::read_to_string("/proc/uptime").ok()?.split_whitespace().next()?.parse().ok()?;
         Some((since_boot - self.start_ticks / sysconf(libc::_SC_CLK_TCK)).max(0.0))
     }
 }
@@ -177,13 +94,7 @@ fn open_fds() -> Option<f64> {
 
 fn max_fds() -> Option<f64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
-    limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"))?
-        .split_whitespace()
-        .nth(3)?
-        .parse()
-        .ok()
+    limits.lines().find(|line| line.starts_with("Max open files"))?.split_whitespace().nth(3)?.parse().ok()
 }
 
 /// Of every interface but loopback: the sidecar's network namespace is the pod's.
@@ -194,10 +105,7 @@ fn network_bytes() -> Option<(f64, f64)> {
         if name.trim() == "lo" {
             continue;
         }
-        let numbers: Vec<f64> = numbers
-            .split_whitespace()
-            .filter_map(|n| n.parse().ok())
-            .collect();
+        let numbers: Vec<f64> = numbers.split_whitespace().filter_map(|n| n.parse().ok()).collect();
         total = (total.0 + numbers.first()?, total.1 + numbers.get(8)?);
     }
     Some(total)
@@ -211,29 +119,16 @@ mod tests {
     fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
         let tail = (0..40).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
         let stat = Stat::parse(&format!("7 (a ) b) {tail}")).unwrap();
-        assert_eq!(
-            (stat.cpu_ticks, stat.threads, stat.resident_pages),
-            (23.0, 17.0, 21.0)
-        );
+        assert_eq!((stat.cpu_ticks, stat.threads, stat.resident_pages), (23.0, 17.0, 21.0));
         assert!(Stat::parse("nonsense").is_none());
     }
 
     #[test]
     fn the_exposition_tells_of_this_process() {
         let text = expose(&[("version".to_owned(), "1".to_owned())]);
-        assert!(
-            text.contains("proxy_build_info{version=\"1\"} 1\n"),
-            "{text}"
-        );
-        for name in [
-            "process_start_time_seconds ",
-            "process_resident_memory_bytes ",
-            "process_open_fds ",
-        ] {
-            assert!(
-                text.lines().any(|line| line.starts_with(name)),
-                "{name}: {text}"
-            );
+        assert!(text.contains("proxy_build_info{version=\"1\"} 1\n"), "{text}");
+        for name in ["process_start_time_seconds ", "process_resident_memory_bytes ", "process_open_fds "] {
+            assert!(text.lines().any(|line| line.starts_with(name)), "{name}: {text}");
         }
     }
 }

@@ -13,9 +13,8 @@ use parking_lot::Mutex;
 use weft_core::{balance::Rng, failure::Failure, settings::Settings};
 
 use crate::{
-    admin::AdminRequests, balancer::Balancers, dns::Dns, drain::Drain, events::EventQueue,
-    identity::IdentityStore, metrics::Metrics, orig_dst::OriginalDst, ports::Ports,
-    targets::Targets,
+    admin::AdminRequests, balancer::Balancers, dns::Dns, drain::Drain, events::EventQueue, identity::IdentityStore,
+    metrics::Metrics, orig_dst::OriginalDst, ports::Ports, targets::Targets,
 };
 
 pub struct Proxy {
@@ -38,10 +37,7 @@ pub struct Proxy {
 pub struct Admitted<'a>(&'a AtomicUsize);
 
 impl Proxy {
-    pub fn new(
-        settings: Settings,
-        original_dst: Box<dyn OriginalDst>,
-    ) -> Result<Arc<Self>, String> {
+    pub fn new(settings: Settings, original_dst: Box<dyn OriginalDst>) -> Result<Arc<Self>, String> {
         let events = EventQueue::new().map_err(|e| format!("event queue: {e}"))?;
         let events = Arc::new(events);
         let identity = IdentityStore::new(&settings.local_identity, &settings.trust_anchors_pem)?;

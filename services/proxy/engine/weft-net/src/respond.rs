@@ -21,9 +21,7 @@ impl Ended {
     /// native_http2: the client itself spoke HTTP/2, so it understands a reset.
     pub fn broken(error: hyper::Error, native_http2: bool) -> Self {
         use std::error::Error;
-        let h2 = error
-            .source()
-            .and_then(|source| source.downcast_ref::<h2::Error>());
+        let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
         if native_http2 && h2.is_some_and(|h2| h2.is_reset() && h2.is_remote()) {
             Self::Reset(error)
         } else {
@@ -62,14 +60,8 @@ impl AnswerTo {
         let headers = response.headers_mut();
         let as_grpc = self.is_grpc && self.version == Version::HTTP_2;
         if as_grpc {
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/grpc"),
-            );
-            headers.insert(
-                "grpc-status",
-                HeaderValue::from(u16::from(failure.grpc_code())),
-            );
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert("grpc-status", HeaderValue::from(u16::from(failure.grpc_code())));
             headers.insert("grpc-message", message.clone());
         } else {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -99,9 +91,6 @@ impl AnswerTo {
 
 /// Bytes that a header cannot hold become spaces.
 fn text(message: &str) -> HeaderValue {
-    let clean: String = message
-        .chars()
-        .map(|c| if (' '..='~').contains(&c) { c } else { ' ' })
-        .collect();
+    let clean: String = message.chars().map(|c| if (' '..='~').contains(&c) { c } else { ' ' }).collect();
     HeaderValue::try_from(clean).unwrap_or_else(|_| HeaderValue::from_static("error"))
 }

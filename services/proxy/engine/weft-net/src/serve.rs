@@ -96,13 +96,11 @@ fn http2_builder(settings: &ServeSettings<'_>) -> http2::Builder<TokioExecutor> 
     let mut builder = http2::Builder::new(TokioExecutor::new());
     let s = settings.http2;
     let ms = |value: u32| Duration::from_millis(u64::from(value));
-    builder
-        .timer(TokioTimer::new())
-        .max_header_list_size(if s.max_header_list_size > 0 {
-            s.max_header_list_size
-        } else {
-            settings.max_header_bytes as u32
-        });
+    builder.timer(TokioTimer::new()).max_header_list_size(if s.max_header_list_size > 0 {
+        s.max_header_list_size
+    } else {
+        settings.max_header_bytes as u32
+    });
     if s.keep_alive_interval_ms > 0 {
         builder.keep_alive_interval(ms(s.keep_alive_interval_ms));
         builder.keep_alive_timeout(ms(s.keep_alive_timeout_ms.max(1)));

@@ -11,7 +11,5 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    copy_bidirectional_with_sizes(a, b, BUFFER, BUFFER)
-        .await
-        .map(drop)
+    copy_bidirectional_with_sizes(a, b, BUFFER, BUFFER).await.map(drop)
 }

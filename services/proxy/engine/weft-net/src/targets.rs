@@ -55,16 +55,14 @@ impl Targets {
     pub fn lease(&self, dst: SocketAddr) -> TargetLease {
         self.cache.lease(dst, || {
             let original_dst = Some(addr::wire_socket(dst));
-            self.events
-                .push(Kind::DiscoverTarget(DiscoverTarget { original_dst }));
+            self.events.push(Kind::DiscoverTarget(DiscoverTarget { original_dst }));
             Target::default()
         })
     }
 
     /// Errors when the message names no address.
     pub fn set(&self, proxy: &Arc<Proxy>, answer: &SetOutboundTarget) -> Result<(), String> {
-        let dst = addr::socket_from(answer.original_dst.as_ref())
-            .ok_or("set_outbound_target: no original_dst")?;
+        let dst = addr::socket_from(answer.original_dst.as_ref()).ok_or("set_outbound_target: no original_dst")?;
         // Already released: the answer crossed our release on the way.
         let Some(target) = self.cache.get(&dst) else {
             return Ok(());
@@ -100,12 +98,7 @@ impl Target {
 }
 
 impl Routing {
-    fn new(
-        proxy: &Arc<Proxy>,
-        dst: SocketAddr,
-        answer: &SetOutboundTarget,
-        before: Option<&Self>,
-    ) -> Self {
+    fn new(proxy: &Arc<Proxy>, dst: SocketAddr, answer: &SetOutboundTarget, before: Option<&Self>) -> Self {
         let refusal = Some(answer.refusal.clone()).filter(|reason| !reason.is_empty());
         let policy = match &refusal {
             Some(reason) => ClientPolicy::invalid(reason),
@@ -126,22 +119,15 @@ impl Routing {
                 });
                 Some(known.unwrap_or_else(|| Balancer::forward(proxy, info.clone())))
             }
-            BackendKind::Balancer {
-                path,
-                default_rtt,
-                decay,
-            } => Some(proxy.balancers.get(proxy, path, *default_rtt, *decay)),
+            BackendKind::Balancer { path, default_rtt, decay } => {
+                Some(proxy.balancers.get(proxy, path, *default_rtt, *decay))
+            }
             BackendKind::Unusable => None,
         });
         let backends = backends.collect();
         let mut parent = Labels::default();
         policy.parent.full_labels("parent", &mut parent);
-        Self {
-            backends,
-            parent,
-            policy,
-            refusal,
-        }
+        Self { backends, parent, policy, refusal }
     }
 
     pub fn balancer(&self, backend: usize) -> Option<&Arc<Balancer>> {

@@ -43,14 +43,7 @@ impl Outcome {
         if let Some(status) = self.status {
             labels.add("status_code", itoa::Buffer::new().format(status));
         }
-        labels.add(
-            "classification",
-            if self.is_failure() {
-                "failure"
-            } else {
-                "success"
-            },
-        );
+        labels.add("classification", if self.is_failure() { "failure" } else { "success" });
         let grpc = match (self.is_grpc, self.grpc_status) {
             (true, Some(code)) => code.to_string(),
             // Counted as a success, and still reported as UNKNOWN: what dashboards built for the original expect.
@@ -65,7 +58,12 @@ impl Outcome {
 impl HttpFamilies {
     pub fn new(registry: &Registry) -> Arc<Self> {
         Arc::new(Self {
-            requests: registry.family("request_total", "Total count of HTTP requests.", Kind::Counter, Counter::default),
+            requests: registry.family(
+                "request_total",
+                "Total count of HTTP requests.",
+                Kind::Counter,
+                Counter::default,
+            ),
             latency: registry.family(
                 "response_latency_ms",
                 "Elapsed times between a request's headers being received and its response stream completing",
@@ -107,21 +105,11 @@ impl HttpMetrics {
     /// A request whose connection failed: counted as the answer the proxy gave.
     pub fn failed(&self, status: u16, elapsed: Duration) {
         self.latency(Some(status), elapsed);
-        self.response(Outcome {
-            status: Some(status),
-            is_grpc: false,
-            grpc_status: None,
-            error: "",
-        });
+        self.response(Outcome { status: Some(status), is_grpc: false, grpc_status: None, error: "" });
     }
 
     pub fn response(&self, outcome: Outcome) {
-        if let Some((_, counter)) = self
-            .responses
-            .load()
-            .iter()
-            .find(|(known, _)| *known == outcome)
-        {
+        if let Some((_, counter)) = self.responses.load().iter().find(|(known, _)| *known == outcome) {
             return counter.incr();
         }
         let Some(families) = self.families.upgrade() else {
@@ -137,12 +125,7 @@ impl HttpMetrics {
     /// Whole milliseconds, as the original truncates them.
     pub fn latency(&self, status: Option<u16>, elapsed: Duration) {
         let value = elapsed.as_millis() as f64;
-        if let Some((_, histogram)) = self
-            .latencies
-            .load()
-            .iter()
-            .find(|(known, _)| *known == status)
-        {
+        if let Some((_, histogram)) = self.latencies.load().iter().find(|(known, _)| *known == status) {
             return histogram.observe(value);
         }
         let Some(families) = self.families.upgrade() else {
@@ -175,12 +158,7 @@ mod tests {
     use super::*;
 
     fn outcome(status: u16, grpc_status: Option<u8>, is_grpc: bool) -> Outcome {
-        Outcome {
-            status: Some(status),
-            is_grpc,
-            grpc_status,
-            error: "",
-        }
+        Outcome { status: Some(status), is_grpc, grpc_status, error: "" }
     }
 
     #[test]
@@ -189,20 +167,10 @@ mod tests {
         assert!(!outcome(404, None, false).is_failure());
         for code in 0..=16 {
             let failed = matches!(code, 2 | 4 | 7 | 13 | 14 | 15);
-            assert_eq!(
-                outcome(200, Some(code), true).is_failure(),
-                failed,
-                "{code}"
-            );
+            assert_eq!(outcome(200, Some(code), true).is_failure(), failed, "{code}");
         }
         assert!(!outcome(200, None, true).is_failure());
-        assert!(
-            Outcome {
-                error: "unclassified",
-                ..outcome(200, None, false)
-            }
-            .is_failure()
-        );
+        assert!(Outcome { error: "unclassified", ..outcome(200, None, false) }.is_failure());
     }
 
     #[test]
@@ -215,18 +183,11 @@ mod tests {
         metrics.response(outcome(200, None, true));
         metrics.latency(Some(200), Duration::from_micros(2_900));
         let text = registry.expose(Instant::now(), Duration::from_secs(60));
-        assert!(
-            text.contains("request_total{direction=\"inbound\"} 1\n"),
-            "{text}"
-        );
+        assert!(text.contains("request_total{direction=\"inbound\"} 1\n"), "{text}");
         assert!(text.contains(
             "response_total{direction=\"inbound\",status_code=\"200\",classification=\"success\",grpc_status=\"2\",error=\"\"} 2\n"
         ));
-        assert!(text.contains(
-            "response_latency_ms_bucket{direction=\"inbound\",status_code=\"200\",le=\"2\"} 1\n"
-        ));
-        assert!(text.contains(
-            "response_latency_ms_bucket{direction=\"inbound\",status_code=\"200\",le=\"1\"} 0\n"
-        ));
+        assert!(text.contains("response_latency_ms_bucket{direction=\"inbound\",status_code=\"200\",le=\"2\"} 1\n"));
+        assert!(text.contains("response_latency_ms_bucket{direction=\"inbound\",status_code=\"200\",le=\"1\"} 0\n"));
     }
 }

@@ -94,14 +94,7 @@ pub struct Family<M> {
 
 impl<M: Metric> Family<M> {
     pub fn new(name: &'static str, help: &'static str, kind: Kind, make: fn() -> M) -> Arc<Self> {
-        Arc::new(Self {
-            name,
-            help,
-            kind,
-            make,
-            series: Mutex::default(),
-            overflow: Arc::new(make()),
-        })
+        Arc::new(Self { name, help, kind, make, series: Mutex::default(), overflow: Arc::new(make()) })
     }
 
     pub fn series(&self, labels: &Labels) -> Arc<M> {
@@ -113,11 +106,7 @@ impl<M: Metric> Family<M> {
             return self.overflow.clone();
         }
         let metric = Arc::new((self.make)());
-        let series = Series {
-            metric: metric.clone(),
-            activity: 0,
-            changed: Instant::now(),
-        };
+        let series = Series { metric: metric.clone(), activity: 0, changed: Instant::now() };
         all.insert(labels.0.clone(), series);
         metric
     }
@@ -136,8 +125,7 @@ impl<M: Metric> Expose for Family<M> {
                 series.activity = activity;
                 series.changed = now;
             }
-            Arc::strong_count(&series.metric) > 1
-                || now.duration_since(series.changed) < retain_idle
+            Arc::strong_count(&series.metric) > 1 || now.duration_since(series.changed) < retain_idle
         });
         if all.is_empty() {
             return;
@@ -147,12 +135,8 @@ impl<M: Metric> Expose for Family<M> {
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
         };
-        writeln!(
-            out,
-            "# HELP {} {}\n# TYPE {} {kind}",
-            self.name, self.help, self.name
-        )
-        .expect("writing to a string cannot fail");
+        writeln!(out, "# HELP {} {}\n# TYPE {} {kind}", self.name, self.help, self.name)
+            .expect("writing to a string cannot fail");
         for (labels, series) in all.iter() {
             series.metric.write(self.name, labels, out);
         }

@@ -67,8 +67,8 @@ impl Metric for Gauge {
 
 /// Upper bounds of the legacy latency histogram, ms; +Inf is implied.
 pub const LATENCY_MS: &[f64] = &[
-    1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 100.0, 200.0, 300.0, 400.0, 500.0,
-    1000.0, 2000.0, 3000.0, 4000.0, 5000.0, 10000.0, 20000.0, 30000.0, 40000.0, 50000.0,
+    1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 100.0, 200.0, 300.0, 400.0, 500.0, 1000.0, 2000.0, 3000.0,
+    4000.0, 5000.0, 10000.0, 20000.0, 30000.0, 40000.0, 50000.0,
 ];
 
 /// Fixed buckets. The sum is kept in millionths, so it needs no lock and no float.
@@ -82,11 +82,7 @@ pub struct Histogram {
 impl Histogram {
     pub fn new(bounds: &'static [f64]) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self {
-            bounds,
-            counts,
-            sum_millionths: AtomicU64::new(0),
-        }
+        Self { bounds, counts, sum_millionths: AtomicU64::new(0) }
     }
 
     pub fn observe(&self, value: f64) {
@@ -106,14 +102,7 @@ impl Metric for Histogram {
         for (index, count) in self.counts.iter().enumerate() {
             total += count.load(Relaxed);
             match self.bounds.get(index) {
-                Some(bound) => line(
-                    out,
-                    name,
-                    "_bucket",
-                    labels,
-                    Some(&bound.to_string()),
-                    &total,
-                ),
+                Some(bound) => line(out, name, "_bucket", labels, Some(&bound.to_string()), &total),
                 None => line(out, name, "_bucket", labels, Some("+Inf"), &total),
             }
         }
@@ -127,25 +116,14 @@ impl Metric for Histogram {
     }
 }
 
-fn line(
-    out: &mut String,
-    name: &str,
-    suffix: &str,
-    labels: &str,
-    le: Option<&str>,
-    value: &dyn std::fmt::Display,
-) {
+fn line(out: &mut String, name: &str, suffix: &str, labels: &str, le: Option<&str>, value: &dyn std::fmt::Display) {
     out.push_str(name);
     out.push_str(suffix);
     match (labels.is_empty(), le) {
         (true, None) => {}
-        (true, Some(le)) => {
-            write!(out, "{{le=\"{le}\"}}").expect("writing to a string cannot fail")
-        }
+        (true, Some(le)) => write!(out, "{{le=\"{le}\"}}").expect("writing to a string cannot fail"),
         (false, None) => write!(out, "{{{labels}}}").expect("writing to a string cannot fail"),
-        (false, Some(le)) => {
-            write!(out, "{{{labels},le=\"{le}\"}}").expect("writing to a string cannot fail")
-        }
+        (false, Some(le)) => write!(out, "{{{labels},le=\"{le}\"}}").expect("writing to a string cannot fail"),
     }
     writeln!(out, " {value}").expect("writing to a string cannot fail");
 }
