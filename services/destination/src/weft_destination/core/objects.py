@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, unique
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from weft_destination.core.ports import NO_PORTS, PortSet
 
@@ -108,9 +108,14 @@ class Owner:
     name: str
 
 
+GRPC_HEALTH_PATH: Final = "/grpc.health.v1.Health/Check"
+"""What a kubelet's gRPC probe calls; always a POST. Source: grpc/grpc, doc/health-checking.md."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """mesh: the control-plane namespace of its label, empty when unmeshed. probes: sorted (port, path).
+    """mesh: the control-plane namespace of its label, empty when unmeshed. probes: sorted (port, path), where
+    GRPC_HEALTH_PATH stands for a gRPC probe.
 
     opaque_ports, default_policy: None without annotation. ips: empty until assigned.
     """

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from weft_destination.core.names import canonical_ip
 from weft_destination.core.objects import (
+    GRPC_HEALTH_PATH,
     DefaultPolicy,
     HostPort,
     Name,
@@ -105,7 +106,7 @@ def parse_pod(raw: Raw) -> Pod:
             for port in ports
             if port.get("hostPort") and port.get("protocol", "TCP") == "TCP"
         ),
-        probes=tuple(sorted(set(_http_probes(containers, named)))),
+        probes=tuple(sorted(set(_probed_paths(containers, named)))),
         opaque_ports=_port_annotation(annotations, OPAQUE_PORTS, named),
         skip_inbound_ports=_port_annotation(annotations, SKIP_INBOUND_PORTS) or NO_PORTS,
         require_identity_ports=_port_annotation(annotations, REQUIRE_IDENTITY_PORTS) or NO_PORTS,
@@ -211,13 +212,17 @@ def _proxy_ports(containers: list[Raw]) -> ProxyPorts | None:
     return ProxyPorts(found["inbound"], found.get("admin"), found.get("control"))
 
 
-def _http_probes(containers: list[Raw], named: Mapping[str, int]) -> Iterator[tuple[int, str]]:
+def _probed_paths(containers: list[Raw], named: Mapping[str, int]) -> Iterator[tuple[int, str]]:
     for container in containers:
-        for probe in _PROBES:
-            request = (container.get(probe) or {}).get("httpGet")
-            if not request:
-                continue
-            port = named.get(request.get("port"), request.get("port"))
-            if isinstance(port, int):
+        for kind in _PROBES:
+            probe = container.get(kind) or {}
+            if request := probe.get("httpGet"):
+                port = named.get(request.get("port"), request.get("port"))
                 path = str(request.get("path") or "/").partition("?")[0]
-                yield port, path if path.startswith("/") else f"/{path}"
+                path = path if path.startswith("/") else f"/{path}"
+            elif request := probe.get("grpc"):
+                port, path = request.get("port"), GRPC_HEALTH_PATH
+            else:
+                continue
+            if isinstance(port, int):
+                yield port, path

@@ -10,6 +10,7 @@ from weft_proto.linkerd import inbound_pb2 as pb
 
 from weft_destination.core.inbound import InboundServer
 from weft_destination.core.mesh import IpNetwork
+from weft_destination.core.objects import GRPC_HEALTH_PATH
 from weft_destination.rpc.encode_common import default_metadata, ip_message, milliseconds
 
 _DETECT_TIMEOUT: Final = milliseconds(10_000)
@@ -49,8 +50,7 @@ def _default_route() -> pb.HttpRoute:
 
 
 def _probe_route(paths: Iterable[str], networks: Iterable[IpNetwork]) -> pb.HttpRoute:
-    get = http_types_pb2.HttpMethod(registered=http_types_pb2.HttpMethod.GET)
-    matches = [http_route_pb2.HttpRouteMatch(path=http_route_pb2.PathMatch(exact=path), method=get) for path in paths]
+    matches = [_probe_match(path) for path in paths]
     anyone = pb.Authz(
         networks=_networks(networks),
         authentication=_anybody(),
@@ -60,6 +60,12 @@ def _probe_route(paths: Iterable[str], networks: Iterable[IpNetwork]) -> pb.Http
     return pb.HttpRoute(
         metadata=default_metadata("probe"), authorizations=[anyone], rules=[pb.HttpRoute.Rule(matches=matches)]
     )
+
+
+def _probe_match(path: str) -> http_route_pb2.HttpRouteMatch:
+    methods = http_types_pb2.HttpMethod
+    method = methods(registered=methods.POST if path == GRPC_HEALTH_PATH else methods.GET)
+    return http_route_pb2.HttpRouteMatch(path=http_route_pb2.PathMatch(exact=path), method=method)
 
 
 def _networks(networks: Iterable[IpNetwork]) -> list[pb.Network]:

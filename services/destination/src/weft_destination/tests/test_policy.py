@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 from weft_destination.testing.raw import raw_pod, raw_service
 from weft_destination.testing.served import Cluster, Stubs, served
-from weft_proto.linkerd import destination_pb2, inbound_pb2, net_pb2, outbound_pb2
+from weft_proto.linkerd import destination_pb2, http_types_pb2, inbound_pb2, net_pb2, outbound_pb2
 
 CLIENT = '{"ns":"shop","pod":"client"}'
 
@@ -106,6 +106,7 @@ async def test_inbound_server_follows_annotations(cluster: Cluster) -> None:
         "image": "app",
         "ports": [{"containerPort": 8080, "name": "http"}],
         "livenessProbe": {"httpGet": {"port": "http", "path": "/live?x=1"}},
+        "readinessProbe": {"grpc": {"port": 8080}},
     }
     await cluster.put(raw_pod("web-0", "10.1.0.1", containers=[probed]))
     async with served(cluster.kube) as stubs:
@@ -114,7 +115,9 @@ async def test_inbound_server_follows_annotations(cluster: Cluster) -> None:
         assert dict(server.labels) == {"group": "", "kind": "default", "name": "all-unauthenticated"}
         default, probe = server.protocol.detect.http_routes
         assert default.metadata.default == "default"
-        assert probe.rules[0].matches[0].path.exact == "/live"
+        probed_by = {m.path.exact: m.method.registered for m in probe.rules[0].matches}
+        methods = http_types_pb2.HttpMethod
+        assert probed_by == {"/live": methods.GET, "/grpc.health.v1.Health/Check": methods.POST}
         assert probe.authorizations[0].authentication.HasField("unauthenticated")
         assert len(server.authorizations[0].networks) == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from weft_metrics_api.core.pods import OwnerRef, Phase, Pod, PodKey
@@ -10,6 +11,7 @@ PROXY_CONTAINER: Final = "linkerd-proxy"
 ADMIN_PORT_NAME: Final = "linkerd-admin"
 CONTROL_PLANE_LABEL: Final = "linkerd.io/control-plane-ns"
 IDENTITY_VARIABLE: Final = "LINKERD2_PROXY_IDENTITY_LOCAL_NAME"
+_REFERENCE: Final = re.compile(r"\$\(([^)]+)\)")
 
 
 def pod_from(raw: dict[str, Any], control_plane_namespace: str) -> Pod:
@@ -56,13 +58,15 @@ def _admin_port(proxy: dict[str, Any]) -> int | None:
 
 
 def _identity(proxy: dict[str, Any], namespace: str, spec: dict[str, Any]) -> str:
-    """The proxy's local name with the two references that its template may hold filled in."""
-    account = spec.get("serviceAccountName") or "default"
+    """The proxy's local name, its references to earlier variables filled in as the kubelet does."""
+    known: dict[str, str] = {}
+    fields = {"metadata.namespace": namespace, "spec.serviceAccountName": spec.get("serviceAccountName") or "default"}
     for variable in proxy.get("env") or []:
-        if variable.get("name") == IDENTITY_VARIABLE:
-            template = str(variable.get("value") or "")
-            return template.replace("$(_pod_sa)", account).replace("$(_pod_ns)", namespace)
-    return ""
+        path = ((variable.get("valueFrom") or {}).get("fieldRef") or {}).get("fieldPath", "")
+        value = fields.get(path) if path else str(variable.get("value") or "")
+        if value is not None:
+            known[variable["name"]] = _REFERENCE.sub(lambda match: known.get(match[1], match[0]), value)
+    return known.get(IDENTITY_VARIABLE, "")
 
 
 def _phase(metadata: dict[str, Any], status: dict[str, Any]) -> Phase:

@@ -82,10 +82,14 @@ def pod(name: str, port: int) -> dict[str, Any]:
                     "name": "linkerd-proxy",
                     "ports": [{"name": "linkerd-admin", "containerPort": port}],
                     "env": [
+                        {"name": "_pod_ns", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+                        {"name": "_pod_sa", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},
+                        {"name": "_l5d_ns", "value": "linkerd"},
+                        {"name": "_l5d_trustdomain", "value": "cluster.local"},
                         {
                             "name": "LINKERD2_PROXY_IDENTITY_LOCAL_NAME",
-                            "value": "$(_pod_sa).$(_pod_ns).serviceaccount.identity.linkerd.cluster.local",
-                        }
+                            "value": "$(_pod_sa).$(_pod_ns).serviceaccount.identity.$(_l5d_ns).$(_l5d_trustdomain)",
+                        },
                     ],
                 }
             ],

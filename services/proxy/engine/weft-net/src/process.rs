@@ -3,6 +3,7 @@
 use std::{
     fmt::Write,
     fs,
+    sync::OnceLock,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -24,7 +25,10 @@ pub fn expose(build_info: &[(String, String)]) -> String {
     };
     let stat = fs::read_to_string("/proc/self/stat").ok().and_then(|text| Stat::parse(&text));
     let uptime = stat.as_ref().and_then(Stat::uptime_s);
-    write("process_start_time_seconds", "gauge", "Time the process started (Unix).", uptime.map(|up| now - up));
+    // Computed once: a start time that wavers with the clock reads as a restart.
+    static STARTED: OnceLock<Option<f64>> = OnceLock::new();
+    let started = *STARTED.get_or_init(|| uptime.map(|up| now - up));
+    write("process_start_time_seconds", "gauge", "Time the process started (Unix).", started);
     write("process_clock_time_seconds", "gauge", "Time now (Unix).", Some(now));
     write("process_uptime_seconds_total", "counter", "Time since the process started.", uptime);
     write("process_cpu_seconds_total", "counter", "User and system CPU time.", stat.as_ref().map(Stat::cpu_s));
@@ -121,6 +125,17 @@ mod tests {
         let stat = Stat::parse(&format!("7 (a ) b) {tail}")).unwrap();
         assert_eq!((stat.cpu_ticks, stat.threads, stat.resident_pages), (23.0, 17.0, 21.0));
         assert!(Stat::parse("nonsense").is_none());
+    }
+
+    #[test]
+    fn the_start_time_does_not_waver() {
+        let started = || {
+            let text = expose(&[]);
+            text.lines().find(|line| line.starts_with("process_start_time_seconds ")).map(str::to_owned).unwrap()
+        };
+        let before = started();
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        assert_eq!(before, started());
     }
 
     #[test]
