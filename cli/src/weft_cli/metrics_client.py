@@ -20,7 +20,7 @@ from weft_proto.weft import metrics_pb2_grpc
 
 from weft_cli.core.edges_view import EdgeLine
 from weft_cli.core.resources import Target
-from weft_cli.core.stat_view import StatLine
+from weft_cli.core.stat_view import Measured, StatLine
 from weft_cli.errors import BadInput, CliError
 
 T = TypeVar("T")
@@ -154,8 +154,19 @@ def _resource(target: Target, namespace: str) -> pb.Resource:
     return pb.Resource(kind=target.kind, name=target.name, namespace="" if target.kind == "namespace" else namespace)
 
 
+def _measured(row: pb.StatRow) -> tuple[Measured | None, pb.HttpStats | None]:
+    """What a workload serves says most about it; then the bytes it answers, then what it asks of others."""
+    if row.HasField("http"):
+        return Measured.SERVED, row.http
+    if row.HasField("exchanges"):
+        return Measured.EXCHANGED, row.exchanges
+    if row.HasField("sent"):
+        return Measured.SENT, row.sent
+    return None, None
+
+
 def _stat_line(row: pb.StatRow) -> StatLine:
-    http = row.http if row.HasField("http") else row.sent if row.HasField("sent") else None
+    measured, requests = _measured(row)
     tcp = row.tcp if row.HasField("tcp") else None
     return StatLine(
         namespace=row.resource.namespace,
@@ -163,15 +174,15 @@ def _stat_line(row: pb.StatRow) -> StatLine:
         name=row.resource.name,
         meshed_pods=row.meshed_pods,
         running_pods=row.running_pods,
-        success_rate=http.success_rate if http else None,
-        rps=http.rps if http else None,
-        p50_ms=http.latency_ms_p50 if http and http.HasField("latency_ms_p50") else None,
-        p95_ms=http.latency_ms_p95 if http and http.HasField("latency_ms_p95") else None,
-        p99_ms=http.latency_ms_p99 if http and http.HasField("latency_ms_p99") else None,
+        success_rate=requests.success_rate if requests else None,
+        rps=requests.rps if requests else None,
+        p50_ms=requests.latency_ms_p50 if requests and requests.HasField("latency_ms_p50") else None,
+        p95_ms=requests.latency_ms_p95 if requests and requests.HasField("latency_ms_p95") else None,
+        p99_ms=requests.latency_ms_p99 if requests and requests.HasField("latency_ms_p99") else None,
         open_connections=tcp.open_connections if tcp else None,
         read_bytes_per_s=tcp.read_bytes_per_s if tcp else None,
         write_bytes_per_s=tcp.write_bytes_per_s if tcp else None,
-        sends_only=not row.HasField("http") and row.HasField("sent"),
+        measured=measured,
     )
 
 

@@ -12,7 +12,7 @@ from weft_common.settings import duration
 from weft_cli.cluster import find_cluster, run
 from weft_cli.completing import complete_resources
 from weft_cli.core.resources import ALL, Target, targets_from
-from weft_cli.core.stat_view import SENDS_ONLY_NOTE, StatLine, StatShape, stat_json, stat_table
+from weft_cli.core.stat_view import StatLine, StatShape, notes, stat_json, stat_table
 from weft_cli.errors import BadInput, CliError
 from weft_cli.metrics_client import MetricsClient, metrics_client
 from weft_cli.options import (
@@ -140,8 +140,8 @@ async def _print(client: MetricsClient, request: StatRequest) -> None:
         typer.echo(NOTHING, nl=False, err=True)
     else:
         typer.echo("\n".join(_blocks(lines, request)), nl=False)
-        if any(line.sends_only for line in lines):
-            typer.echo(SENDS_ONLY_NOTE, err=True)
+        for note in notes(lines):
+            typer.echo(note, err=True)
 
 
 def _blocks(lines: list[StatLine], request: StatRequest) -> list[str]:

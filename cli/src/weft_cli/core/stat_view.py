@@ -5,20 +5,43 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from weft_cli.core.resources import KINDS
 from weft_cli.core.tables import UNKNOWN, Table, bytes_per_second, milliseconds, percent, rps
 
-SENDS_ONLY_SIGN: Final = "→"
-SENDS_ONLY_NOTE: Final = f"{SENDS_ONLY_SIGN} served no request; the numbers are those of the requests it sent"
+
+class Measured(Enum):
+    """What the numbers of a line are of."""
+
+    SERVED = "inbound"
+    SENT = "outbound"
+    EXCHANGED = "exchanges"
+
+    @property
+    def sign(self) -> str:
+        """Set after the name; empty for what needs no explanation."""
+        return {Measured.SERVED: "", Measured.SENT: "→", Measured.EXCHANGED: "⇄"}[self]
+
+
+_NOTES: Final = {
+    Measured.SENT: "served no request; the numbers are those of the requests it sent",
+    Measured.EXCHANGED: "opaque bytes; the numbers are those of bursts and the answers to them",
+}
+
+
+def notes(lines: Sequence[StatLine]) -> list[str]:
+    """What the signs in these lines mean."""
+    shown = {line.measured for line in lines}
+    return [f"{measured.sign} {text}" for measured, text in _NOTES.items() if measured in shown]
 
 
 @dataclass(frozen=True, slots=True)
 class StatLine:
-    """One row. HTTP fields are None without requests, TCP fields without a connection or byte in the window.
+    """One row. Request fields are None without requests, TCP fields without a connection or byte in the window.
 
-    sends_only: it served no request, and the HTTP numbers are those of the requests it made.
+    measured: what the request fields are of; None without any.
     """
 
     namespace: str
@@ -34,7 +57,7 @@ class StatLine:
     open_connections: int | None = None
     read_bytes_per_s: float | None = None
     write_bytes_per_s: float | None = None
-    sends_only: bool = False
+    measured: Measured | None = None
 
     @property
     def meshed(self) -> str:
@@ -66,8 +89,8 @@ def stat_table(lines: Sequence[StatLine], shape: StatShape) -> Table:
 
 def _cells(line: StatLine, shape: StatShape) -> tuple[str, ...]:
     name = f"{KINDS[line.kind][0]}/{line.name}" if shape.prefixed else line.name
-    if line.sends_only:
-        name = f"{name} {SENDS_ONLY_SIGN}"
+    if line.measured and line.measured.sign:
+        name = f"{name} {line.measured.sign}"
     cells = [line.namespace] if shape.with_namespace else []
     cells += [
         name,
@@ -101,7 +124,7 @@ def _object(line: StatLine) -> dict[str, object]:
         "latency_ms_p50": line.p50_ms,
         "latency_ms_p95": line.p95_ms,
         "latency_ms_p99": line.p99_ms,
-        "direction": None if line.rps is None else "outbound" if line.sends_only else "inbound",
+        "direction": line.measured.value if line.measured else None,
     }
     if line.open_connections is not None:
         found["tcp_open_connections"] = line.open_connections

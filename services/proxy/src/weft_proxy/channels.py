@@ -20,7 +20,8 @@ def open_channel(service: ControlService) -> grpc.aio.Channel:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         # Our own backoff decides when to try; gRPC's must not add to it.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # Despite its name also how long one attempt may take: the tunnel resolves, connects and shakes hands within it.
+        ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.enable_http_proxy", 0),
         ("grpc.service_config_disable_resolution", 1),

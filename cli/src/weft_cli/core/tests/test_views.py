@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 
 from weft_cli.core.edges_view import EdgeLine, edges_json, edges_table, short_identity
-from weft_cli.core.stat_view import StatLine, StatShape, stat_json, stat_table
+from weft_cli.core.stat_view import Measured, StatLine, StatShape, notes, stat_json, stat_table
 
-CART = StatLine("shop", "deployment", "cart", 2, 2, 1.0, 3.14, 2.4, 9.0, 17.2, 5, 120.0, 3000.25)
+CART = StatLine("shop", "deployment", "cart", 2, 2, 1.0, 3.14, 2.4, 9.0, 17.2, 5, 120.0, 3000.25, Measured.SERVED)
 STORE = StatLine("shop", "deployment", "store", 1, 1, open_connections=3, read_bytes_per_s=50.0, write_bytes_per_s=0.0)
 IDLE = StatLine("shop", "deployment", "idle", 0, 1)
 PRICE = StatLine("shop", "service", "price", 0, 0, 0.9714, 9.4, 1.0, 4.0, 10.0)
@@ -86,9 +86,15 @@ def test_stat_json_has_null_for_unknown_numbers_and_no_tcp_keys_without_tcp() ->
 
 
 def test_workload_that_only_sends_is_marked() -> None:
-    line = replace(CART, sends_only=True)
+    line = replace(CART, measured=Measured.SENT)
     assert stat_table([line], StatShape(with_namespace=False)).rows[0][0] == "cart →"
     assert json.loads(stat_json([line]))[0]["direction"] == "outbound"
+
+
+def test_workload_of_opaque_bytes_is_marked_and_explained() -> None:
+    line = replace(CART, measured=Measured.EXCHANGED)
+    assert stat_table([line], StatShape(with_namespace=False)).rows[0][0] == "cart ⇄"
+    assert notes([line, CART]) == ["⇄ opaque bytes; the numbers are those of bursts and the answers to them"]
 
 
 def test_edges_table_signs_what_is_secured_and_gives_the_reason_for_what_is_not() -> None:

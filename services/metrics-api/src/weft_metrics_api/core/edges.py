@@ -15,7 +15,7 @@ from weft_metrics_api.core.pods import Directory, Pod
 from weft_metrics_api.core.resources import EDGE_KINDS, UNMESHED_CLIENT, ResourceId
 from weft_metrics_api.core.series import Direction, Family, Series
 from weft_metrics_api.core.stat import BadQuery, Selector
-from weft_metrics_api.core.traffic import Http, Observation, Tcp, Traffic, observations
+from weft_metrics_api.core.traffic import Observation, Requests, Tcp, Traffic, observations
 from weft_metrics_api.core.window import Window
 
 
@@ -29,8 +29,9 @@ class Edge:
     server_id: str
     secured: bool
     no_tls_reason: str
-    http: Http | None
+    http: Requests | None
     tcp: Tcp | None
+    exchanges: Requests | None = None
 
 
 @dataclass(slots=True)
@@ -118,6 +119,7 @@ def _edge(src: ResourceId, dst: ResourceId, draft: _Draft, covered_s: float) -> 
         no_tls_reason=", ".join(sorted(draft.reasons)),
         http=draft.traffic.http(covered_s),
         tcp=draft.traffic.tcp(covered_s),
+        exchanges=draft.traffic.exchanges(covered_s),
     )
 
 

@@ -1,6 +1,6 @@
 """What one time series of a proxy says, in typed fields; the families that are not needed become None.
 
-Label names are those of observability.md 1.2, 1.4 and 1.7.
+Label names are those of observability.md 1.2, 1.4 and 1.7; the exchange families are Weft's own.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class Family(Enum):
     OPEN_CONNECTIONS = "tcp_open_connections"
     READ_BYTES = "tcp_read_bytes_total"
     WRITE_BYTES = "tcp_write_bytes_total"
+    EXCHANGES = "weft_tcp_exchanges_total"
+    EXCHANGE_LATENCY_BUCKET = "weft_tcp_exchange_latency_ms_bucket"
     PROCESS_START = "process_start_time_seconds"
 
     @property
@@ -70,7 +72,9 @@ NO_DESTINATION: Final = Destination()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """One series. success: of RESPONSES. le: upper bound of LATENCY_BUCKET in ms. is_probe: answered by a probe route.
+    """One series. success: of RESPONSES and EXCHANGES. le: upper bound of a bucket, ms.
+
+    is_probe: answered by a probe route.
 
     peer_id: the other side's mesh identity. secured: mutual TLS with a verified peer. no_tls_reason: why not.
     client_ip: only where a proxy says it; Linkerd's never does.
@@ -108,7 +112,7 @@ def series_from_key(key: str) -> Series | None:
         peer_id=labels.get("server_id") or labels.get("client_id") or "",
         no_tls_reason=_no_tls_reason(labels),
         client_ip=labels.get("client_ip", ""),
-        success=labels.get("classification") == "success",
+        success=labels.get("classification") == "success" or labels.get("result") == "answered",
         le=_bound(labels.get("le", "")),
         is_probe=_is_builtin(labels, "route", "probe") or _is_builtin(labels, "authz", "probe"),
     )

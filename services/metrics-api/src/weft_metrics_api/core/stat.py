@@ -9,7 +9,7 @@ from weft_metrics_api.core.ends import destination_of
 from weft_metrics_api.core.pods import Directory, Phase
 from weft_metrics_api.core.resources import STAT_KINDS, ResourceId
 from weft_metrics_api.core.series import Direction
-from weft_metrics_api.core.traffic import Http, Observation, Tcp, Traffic, observations
+from weft_metrics_api.core.traffic import Observation, Requests, Tcp, Traffic, observations
 from weft_metrics_api.core.window import Window
 
 
@@ -46,16 +46,18 @@ class StatQuery:
 class StatRow:
     """running_pods: pending or running, not terminating. meshed_pods: those of them with a proxy.
 
-    http: requests served. sent: requests made to others, only in answers without to and from_.
+    http: requests served. sent: requests made to others, only in answers without to and from_. exchanges: bursts of
+    opaque bytes and the answers to them.
     """
 
     resource: ResourceId
     meshed_pods: int
     running_pods: int
     failed_pods: int
-    http: Http | None
+    http: Requests | None
     tcp: Tcp | None
-    sent: Http | None = None
+    sent: Requests | None = None
+    exchanges: Requests | None = None
 
 
 @dataclass(slots=True)
@@ -169,4 +171,5 @@ def _row(resource: ResourceId, pods: _PodCount, traffic: Traffic, sent: Traffic,
         http=traffic.http(covered_s),
         tcp=traffic.tcp(covered_s),
         sent=sent.http(covered_s),
+        exchanges=traffic.exchanges(covered_s),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from weft_metrics_api.core.pods import DEFAULT_ADMIN_PORT, Pod
 from weft_metrics_api.core.quantiles import latency_quantile
@@ -17,8 +17,11 @@ from weft_metrics_api.core.window import Span, Track, Window
 
 
 @dataclass(frozen=True, slots=True)
-class Http:
-    """Requests of a span. success_rate: 0 to 1; rps: over the covered time; latencies: ms, None without samples."""
+class Requests:
+    """Requests, or exchanges of opaque bytes, of a span.
+
+    success_rate: 0 to 1; rps: over the covered time; latencies: ms, None without samples.
+    """
 
     success_count: int
     failure_count: int
@@ -39,38 +42,24 @@ class Tcp:
 
 
 @dataclass(slots=True)
-class Traffic:
-    """An accumulator."""
+class _Outcomes:
+    """Counts by outcome and latencies by bucket bound, ms."""
 
     success: float = 0.0
     failure: float = 0.0
-    open_connections: float = 0.0
-    read_bytes: float = 0.0
-    write_bytes: float = 0.0
     latency: dict[float, float] = field(default_factory=dict)
 
-    def add(self, family: Family, series: Series, amount: float) -> None:
-        """amount: an increase, or the value of a gauge."""
-        if family is Family.RESPONSES:
-            if series.success:
-                self.success += amount
-            else:
-                self.failure += amount
-        elif family is Family.LATENCY_BUCKET:
-            self.latency[series.le] = self.latency.get(series.le, 0.0) + amount
-        elif family is Family.OPEN_CONNECTIONS:
-            self.open_connections += amount
-        elif family is Family.READ_BYTES:
-            self.read_bytes += amount
-        elif family is Family.WRITE_BYTES:
-            self.write_bytes += amount
+    def count(self, is_success: bool, amount: float) -> None:
+        if is_success:
+            self.success += amount
+        else:
+            self.failure += amount
 
-    def http(self, covered_s: float) -> Http | None:
-        """None without a request, or before any time is covered."""
+    def stats(self, covered_s: float) -> Requests | None:
         total = self.success + self.failure
         if total <= 0 or covered_s <= 0:
             return None
-        return Http(
+        return Requests(
             success_count=round(self.success),
             failure_count=round(self.failure),
             success_rate=self.success / total,
@@ -79,6 +68,47 @@ class Traffic:
             p95_ms=latency_quantile(0.95, self.latency),
             p99_ms=latency_quantile(0.99, self.latency),
         )
+
+
+@dataclass(slots=True)
+class Traffic:
+    """An accumulator."""
+
+    _http: _Outcomes = field(default_factory=_Outcomes)
+    _exchanges: _Outcomes = field(default_factory=_Outcomes)
+    open_connections: float = 0.0
+    read_bytes: float = 0.0
+    write_bytes: float = 0.0
+
+    def add(self, family: Family, series: Series, amount: float) -> None:
+        """amount: an increase, or the value of a gauge."""
+        match family:
+            case Family.RESPONSES:
+                self._http.count(series.success, amount)
+            case Family.EXCHANGES:
+                self._exchanges.count(series.success, amount)
+            case Family.LATENCY_BUCKET:
+                self._http.latency[series.le] = self._http.latency.get(series.le, 0.0) + amount
+            case Family.EXCHANGE_LATENCY_BUCKET:
+                self._exchanges.latency[series.le] = self._exchanges.latency.get(series.le, 0.0) + amount
+            case Family.OPEN_CONNECTIONS:
+                self.open_connections += amount
+            case Family.READ_BYTES:
+                self.read_bytes += amount
+            case Family.WRITE_BYTES:
+                self.write_bytes += amount
+            case Family.PROCESS_START:
+                pass
+            case _:
+                assert_never(family)
+
+    def http(self, covered_s: float) -> Requests | None:
+        """None without a request, or before any time is covered."""
+        return self._http.stats(covered_s)
+
+    def exchanges(self, covered_s: float) -> Requests | None:
+        """None without an exchange, or before any time is covered."""
+        return self._exchanges.stats(covered_s)
 
     def tcp(self, covered_s: float) -> Tcp | None:
         """None when nothing was open and nothing was carried."""

@@ -15,7 +15,7 @@ from weft_metrics_api.core.edges import Edge, edges
 from weft_metrics_api.core.pods import Directory
 from weft_metrics_api.core.resources import ResourceId
 from weft_metrics_api.core.stat import BadQuery, Selector, StatQuery, StatRow, stat_rows
-from weft_metrics_api.core.traffic import Http, Tcp
+from weft_metrics_api.core.traffic import Requests, Tcp
 from weft_metrics_api.core.window import Window
 
 Context = grpc.aio.ServicerContext
@@ -94,17 +94,17 @@ def _resource(resource: ResourceId) -> pb.Resource:
     return pb.Resource(namespace=resource.namespace, kind=resource.kind, name=resource.name)
 
 
-def _http(http: Http | None) -> pb.HttpStats | None:
-    if http is None:
+def _requests(requests: Requests | None) -> pb.HttpStats | None:
+    if requests is None:
         return None
     return pb.HttpStats(
-        success_count=http.success_count,
-        failure_count=http.failure_count,
-        success_rate=http.success_rate,
-        rps=http.rps,
-        latency_ms_p50=http.p50_ms,
-        latency_ms_p95=http.p95_ms,
-        latency_ms_p99=http.p99_ms,
+        success_count=requests.success_count,
+        failure_count=requests.failure_count,
+        success_rate=requests.success_rate,
+        rps=requests.rps,
+        latency_ms_p50=requests.p50_ms,
+        latency_ms_p95=requests.p95_ms,
+        latency_ms_p99=requests.p99_ms,
     )
 
 
@@ -124,9 +124,10 @@ def _row(row: StatRow) -> pb.StatRow:
         meshed_pods=row.meshed_pods,
         running_pods=row.running_pods,
         failed_pods=row.failed_pods,
-        http=_http(row.http),
+        http=_requests(row.http),
         tcp=_tcp(row.tcp),
-        sent=_http(row.sent),
+        sent=_requests(row.sent),
+        exchanges=_requests(row.exchanges),
     )
 
 
@@ -139,8 +140,9 @@ def _edge(edge: Edge) -> pb.Edge:
         secured=edge.secured,
         no_tls_reason=edge.no_tls_reason,
         open_connections=edge.tcp.open_connections if edge.tcp else 0,
-        http=_http(edge.http),
+        http=_requests(edge.http),
         tcp=_tcp(edge.tcp),
+        exchanges=_requests(edge.exchanges),
     )
 
 

@@ -27,6 +27,8 @@ pub struct Endpoint {
     pub info: EndpointInfo,
     pub client: Client,
     pub http: Arc<HttpMetrics>,
+    /// `direction`, `authority`, TARGET, TLS_OUT and DST.
+    pub labels: Labels,
     load: Mutex<PeakEwma>,
     pending: AtomicU32,
     reach: Mutex<Reach>,
@@ -86,7 +88,8 @@ impl Endpoint {
         };
         Arc::new(Self {
             client: Client::new(connector, client),
-            http: proxy.metrics.http.metrics(labels),
+            http: proxy.metrics.http.metrics(labels.clone()),
+            labels,
             load: Mutex::new(PeakEwma::new(default_rtt, decay, Instant::now())),
             pending: AtomicU32::new(0),
             reach: Mutex::default(),

@@ -22,11 +22,11 @@ use weft_proto::engine::log::Level;
 use crate::{
     accept::{Accepted, Detection, detect_http, mesh_tls, transport_header},
     conn::{Conn, Rewound, Transport, tune},
+    exchange::{ExchangeMetrics, splice_counted},
     inbound_http,
     ports::{PortLease, connector},
     proxy::Proxy,
     serve::HttpVersion,
-    splice::splice,
 };
 
 /// What is known of a connection once its client is.
@@ -230,7 +230,10 @@ async fn forward(proxy: &Arc<Proxy>, arrival: &Arrival, mut conn: Conn) -> io::R
     let connecting = connector(proxy, arrival.target).connect(None).await;
     let mut server =
         connecting.map_err(|failure| io::Error::new(io::ErrorKind::ConnectionRefused, failure.to_string()))?;
-    let splicing = splice(&mut conn, &mut server);
+    let labels = Labels::default().with("direction", "inbound");
+    let labels = labels.and(&arrival.transport_labels(&arrival.port.policy()));
+    let exchanges = ExchangeMetrics::new(&proxy.metrics, &labels);
+    let splicing = splice_counted(&mut conn, &mut server, &exchanges);
     tokio::pin!(splicing);
     loop {
         tokio::select! {

@@ -15,6 +15,7 @@ mod drain;
 mod endpoint;
 mod engine;
 mod events;
+mod exchange;
 mod identity;
 mod inbound;
 mod inbound_http;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use weft_core::{
     failure::Failure,
-    metrics::{Counter, Family, Gauge, Histogram, HttpFamilies, Kind, Labels, Registry},
+    metrics::{Counter, Family, Gauge, Histogram, HttpFamilies, Kind, LATENCY_MS, Labels, Registry},
 };
 
 const DETECT_S: &[f64] = &[0.001, 0.1];
@@ -33,6 +33,8 @@ pub struct Metrics {
     pub transport_header: Arc<Family<Counter>>,
     pub outbound_route_open: Arc<Family<Counter>>,
     pub outbound_route_close: Arc<Family<Counter>>,
+    pub exchanges: Arc<Family<Counter>>,
+    pub exchange_latency: Arc<Family<Histogram>>,
     pub dns: Arc<Family<Counter>>,
 }
 
@@ -98,6 +100,16 @@ impl Metrics {
             ),
             outbound_route_open: counter("outbound_tcp_route_open_total", "Connections dispatched to opaque routes."),
             outbound_route_close: counter("outbound_tcp_route_close_total", "Closed connections of opaque routes."),
+            exchanges: counter(
+                "weft_tcp_exchanges_total",
+                "Bursts of opaque bytes from a client, by whether the server answered.",
+            ),
+            exchange_latency: registry.family(
+                "weft_tcp_exchange_latency_ms",
+                "Time from a burst's first byte to the answer's first byte.",
+                Kind::Histogram,
+                || Histogram::new(LATENCY_MS),
+            ),
             dns: counter("control_dns_resolutions_total", "Lookups of control-plane names."),
             registry,
         }

@@ -18,10 +18,11 @@ use crate::{
     accept::{Detection, detect_http},
     balancer::Balancer,
     conn::{Conn, Rewound, Transport, tune},
+    endpoint::Endpoint,
+    exchange::{ExchangeMetrics, splice_counted},
     outbound_http,
     proxy::Proxy,
     serve::HttpVersion,
-    splice::splice,
     targets::{Routing, TargetLease},
 };
 
@@ -137,9 +138,10 @@ async fn forward(proxy: &Arc<Proxy>, dst: SocketAddr, routing: &Routing, route: 
         OpaqueOutcome::Forward(distribution) => match choose(proxy, routing, distribution) {
             Err(_) => "invalid_backend",
             Ok(balancer) => match connect(proxy, &balancer).await {
-                Ok(mut server) => {
+                Ok((endpoint, mut server)) => {
+                    let exchanges = ExchangeMetrics::new(&proxy.metrics, &endpoint.labels);
                     // How the connection ended is counted by its two sockets.
-                    let _ = splice(&mut conn, &mut server).await;
+                    let _ = splice_counted(&mut conn, &mut server, &exchanges).await;
                     ""
                 }
                 Err(failure) => {
@@ -159,7 +161,7 @@ async fn forward(proxy: &Arc<Proxy>, dst: SocketAddr, routing: &Routing, route: 
 }
 
 /// Tries endpoints until one answers or none has for the failfast time.
-async fn connect(proxy: &Proxy, balancer: &Arc<Balancer>) -> Result<Conn, Failure> {
+async fn connect(proxy: &Proxy, balancer: &Arc<Balancer>) -> Result<(Arc<Endpoint>, Conn), Failure> {
     let deadline = Instant::now() + proxy.settings.outbound_failfast;
     loop {
         let endpoint = balancer.pick(deadline).await?;
@@ -168,7 +170,7 @@ async fn connect(proxy: &Proxy, balancer: &Arc<Balancer>) -> Result<Conn, Failur
             Ok(conn) => {
                 pending.sample();
                 balancer.reached(&endpoint);
-                return Ok(conn);
+                return Ok((endpoint, conn));
             }
             Err(failure) => endpoint_failed(proxy, balancer, &endpoint, &failure),
         }

@@ -145,7 +145,14 @@ def _id(resource: metrics_pb2.Resource) -> WorkloadId:
     return WorkloadId(resource.namespace, resource.kind, resource.name)
 
 
-def _golden(http: metrics_pb2.HttpStats) -> Golden:
+def _golden(measured: metrics_pb2.StatRow | metrics_pb2.Edge) -> Golden | None:
+    """Of requests; of exchanges where the bytes are opaque."""
+    if measured.HasField("http"):
+        http = measured.http
+    elif measured.HasField("exchanges"):
+        http = measured.exchanges
+    else:
+        return None
     return Golden(
         success_rate=http.success_rate,
         rps=http.rps,
@@ -160,7 +167,7 @@ def _workload(row: metrics_pb2.StatRow) -> Workload:
         id=_id(row.resource),
         meshed_pods=row.meshed_pods,
         running_pods=row.running_pods,
-        golden=_golden(row.http) if row.HasField("http") else None,
+        golden=_golden(row),
         bytes_per_s=row.tcp.read_bytes_per_s + row.tcp.write_bytes_per_s,
     )
 
@@ -173,5 +180,5 @@ def _link(edge: metrics_pb2.Edge) -> Link:
         reason="" if edge.secured else edge.no_tls_reason or "no identity",
         client_id=edge.client_id,
         server_id=edge.server_id,
-        golden=_golden(edge.http) if edge.HasField("http") else None,
+        golden=_golden(edge),
     )

@@ -33,6 +33,17 @@ def directory(*pods: Pod) -> Directory:
     return found
 
 
+def exchanges(answered: int = 0, unanswered: int = 0) -> str:
+    """Bursts of opaque bytes that a pod got, answered within 5 ms."""
+    labels = 'direction="inbound",target_addr="10.0.0.2:6379",target_ip="10.0.0.2",target_port="6379",tls="true"'
+    return (
+        f'weft_tcp_exchanges_total{{{labels},result="answered"}} {answered}\n'
+        f'weft_tcp_exchanges_total{{{labels},result="unanswered"}} {unanswered}\n'
+        f'weft_tcp_exchange_latency_ms_bucket{{{labels},le="5"}} {answered}\n'
+        f'weft_tcp_exchange_latency_ms_bucket{{{labels},le="+Inf"}} {answered}\n'
+    )
+
+
 def inbound(
     ok: int = 0,
     failed: int = 0,

@@ -7,7 +7,7 @@ import pytest
 from weft_metrics_api.core.pods import Directory, Phase, Pod, PodKey
 from weft_metrics_api.core.resources import ResourceId
 from weft_metrics_api.core.stat import BadQuery, Selector, StatQuery, StatRow, stat_rows
-from weft_metrics_api.core.tests.proxies import connections, directory, inbound, outbound, pod
+from weft_metrics_api.core.tests.proxies import connections, directory, exchanges, inbound, outbound, pod
 from weft_metrics_api.core.window import Window
 
 CART = pod("cart-0", "10.0.0.1", deployment="cart")
@@ -90,6 +90,17 @@ def test_tcp_only_workload_has_bytes_and_connections() -> None:
     assert row.http is None
     assert row.tcp is not None
     assert (row.tcp.open_connections, row.tcp.read_bytes_per_s) == (3, 50.0)
+
+
+def test_opaque_bytes_have_the_numbers_of_their_exchanges() -> None:
+    window = window_of({PRICE: exchanges()}, {PRICE: exchanges(answered=95, unanswered=5)})
+    row = rows(directory(PRICE), window)["price"]
+    assert row.http is None
+    assert row.exchanges is not None
+    assert row.exchanges.success_rate == pytest.approx(0.95)
+    assert row.exchanges.rps == pytest.approx(10.0)
+    assert row.exchanges.p50_ms is not None
+    assert row.exchanges.p50_ms < 5
 
 
 def test_to_counts_only_what_the_client_sent_there() -> None:
