@@ -49,25 +49,27 @@ def page(mesh: Mesh, browser: webdriver.Chrome) -> webdriver.Chrome:
     return browser
 
 
+def elements(page: webdriver.Chrome, selector: str) -> list[dict[str, str]]:
+    """Data attributes and text of what is drawn, all of one moment: the page redraws while a test looks."""
+    script = "return [...document.querySelectorAll(arguments[0])].map(e => ({...e.dataset, text: e.textContent}))"
+    found: list[dict[str, str]] = page.execute_script(script, selector)
+    return found
+
+
 def test_every_workload_is_drawn_with_its_golden_metrics(page: webdriver.Chrome) -> None:
     def drawn() -> None:
-        nodes = page.find_elements(By.CSS_SELECTOR, "g.node")
-        names = {(node.get_attribute("data-workload") or "").rpartition("/")[2] for node in nodes}
+        texts = {node["workload"]: node["text"] for node in elements(page, "g.node")}
+        names = {workload.rpartition("/")[2] for workload in texts}
         assert {"frontend", "catalog", "reviews-v1", "reviews-v2", "orders", "store", "traffic"} <= names
-        frontend = next(n for n in nodes if n.get_attribute("data-workload") == "bookshop/deployment/frontend")
-        assert "success" in frontend.text
-        assert "req/s" in frontend.text
-        assert "P50" in frontend.text
+        for part in ("success", "req/s", "P50"):
+            assert part in texts["bookshop/deployment/frontend"]
 
     eventually(drawn)
 
 
 def test_mutual_tls_edges_carry_a_closed_padlock_and_the_legacy_client_an_open_one(page: webdriver.Chrome) -> None:
     def locks() -> None:
-        found = {
-            (lock.get_attribute("data-src"), lock.get_attribute("data-dst")): lock.get_attribute("data-secured")
-            for lock in page.find_elements(By.CSS_SELECTOR, "g.lock")
-        }
+        found = {(lock["src"], lock["dst"]): lock["secured"] for lock in elements(page, "g.lock")}
         shop = "bookshop/deployment"
         for src, dst in (("traffic", "frontend"), ("frontend", "catalog"), ("orders", "store")):
             assert found.get((f"{shop}/{src}", f"{shop}/{dst}")) == "true", found

@@ -7,13 +7,13 @@ reason nobody has heard of counts as a reason.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from weft_metrics_api.core.ends import destination_of, destination_workload
-from weft_metrics_api.core.pods import Directory, Pod
+from weft_metrics_api.core.pods import Directory, Pod, PodKey
 from weft_metrics_api.core.resources import EDGE_KINDS, UNMESHED_CLIENT, ResourceId
-from weft_metrics_api.core.series import Direction, Family, Series
+from weft_metrics_api.core.series import Direction, Family
 from weft_metrics_api.core.stat import BadQuery, Selector
 from weft_metrics_api.core.traffic import Observation, Requests, Tcp, Traffic, observations
 from weft_metrics_api.core.window import Window
@@ -64,9 +64,16 @@ def edges(directory: Directory, window: Window, selector: Selector, window_s: fl
             _note(draft, observation)
             if observation.series.secured:
                 draft.server_ids.add(observation.series.peer_id)
-    for observation in observations(window, span, Direction.INBOUND, pods_by_ip):
+    inbound = list(observations(window, span, Direction.INBOUND, pods_by_ip))
+    clients = _unmeshed_clients(inbound)
+    for observation in inbound:
         if _is_from_outside_the_mesh(observation):
-            src = _client(observation.series, selector.kind, directory, pods_by_ip)
+            # Of several clients nobody can say whose the nameless numbers are.
+            known = clients.get(observation.pod.key, {observation.series.client_ip})
+            client_ip = observation.series.client_ip or (next(iter(known)) if len(known) == 1 else None)
+            if client_ip is None:
+                continue
+            src = _client(client_ip, selector.kind, directory, pods_by_ip)
             dst = directory.resource_of(observation.pod, selector.kind) or directory.workload_of(observation.pod)
             draft = drafts.setdefault((src, dst), _Draft())
             draft.server_ids.add(observation.pod.identity)
@@ -91,6 +98,8 @@ def _is_from_outside_the_mesh(observation: Observation) -> bool:
     level can they be told apart.
     """
     series = observation.series
+    if series.family is Family.UNMESHED:
+        return True
     if series.secured or series.no_tls_reason == "loopback":
         return False
     if series.family is Family.OPEN_CONNECTIONS:
@@ -98,11 +107,20 @@ def _is_from_outside_the_mesh(observation: Observation) -> bool:
     return series.family in (Family.RESPONSES, Family.LATENCY_BUCKET)
 
 
-def _client(series: Series, kind: str, directory: Directory, pods_by_ip: Mapping[str, Pod]) -> ResourceId:
-    pod = pods_by_ip.get(series.client_ip) if series.client_ip else None
+def _unmeshed_clients(inbound: Iterable[Observation]) -> dict[PodKey, set[str]]:
+    """Addresses of clients without a proxy, by the pod they called. Only Weft's proxies tell."""
+    clients: dict[PodKey, set[str]] = {}
+    for observation in inbound:
+        if observation.series.family is Family.UNMESHED:
+            clients.setdefault(observation.pod.key, set()).add(observation.series.client_ip)
+    return clients
+
+
+def _client(ip: str, kind: str, directory: Directory, pods_by_ip: Mapping[str, Pod]) -> ResourceId:
+    pod = pods_by_ip.get(ip) if ip else None
     if pod is not None:
         return directory.resource_of(pod, kind) or directory.workload_of(pod)
-    return ResourceId("", UNMESHED_CLIENT.kind, series.client_ip) if series.client_ip else UNMESHED_CLIENT
+    return ResourceId("", UNMESHED_CLIENT.kind, ip) if ip else UNMESHED_CLIENT
 
 
 def _admits(selector: Selector, end: ResourceId) -> bool:

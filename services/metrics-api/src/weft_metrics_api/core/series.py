@@ -25,6 +25,7 @@ class Family(Enum):
     OPEN_CONNECTIONS = "tcp_open_connections"
     READ_BYTES = "tcp_read_bytes_total"
     WRITE_BYTES = "tcp_write_bytes_total"
+    UNMESHED = "weft_inbound_unmeshed_total"
     EXCHANGES = "weft_tcp_exchanges_total"
     EXCHANGE_LATENCY_BUCKET = "weft_tcp_exchange_latency_ms_bucket"
     PROCESS_START = "process_start_time_seconds"

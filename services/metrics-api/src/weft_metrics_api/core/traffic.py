@@ -97,7 +97,7 @@ class Traffic:
                 self.read_bytes += amount
             case Family.WRITE_BYTES:
                 self.write_bytes += amount
-            case Family.PROCESS_START:
+            case Family.UNMESHED | Family.PROCESS_START:
                 pass
             case _:
                 assert_never(family)

@@ -14,7 +14,7 @@ use weft_core::{
     detect::Detected,
     endpoint::target_labels,
     inbound::{InboundTls, NoTls, Protocol, ServerPolicy},
-    metrics::Labels,
+    metrics::{Counter, Labels},
     transport_header::{Session, TransportHeader},
 };
 use weft_proto::engine::log::Level;
@@ -56,6 +56,19 @@ impl Arrival {
         extra(&mut labels);
         self.tls.labels(&mut labels);
         labels
+    }
+}
+
+impl Arrival {
+    /// Counts a client that has no proxy; None for one that has, or is this pod itself.
+    pub fn unmeshed(&self, proxy: &Proxy, extra: impl FnOnce(&mut Labels)) -> Option<Arc<Counter>> {
+        let InboundTls::NoTls { reason: NoTls::FromRemote | NoTls::PortSkipped } = self.tls else { return None };
+        let mut labels = Labels::default().with("direction", "inbound");
+        labels.add("client_ip", &self.client.ip().to_string());
+        target_labels(self.target, &mut labels);
+        self.tls.labels(&mut labels);
+        extra(&mut labels);
+        Some(proxy.metrics.unmeshed.series(&labels))
     }
 }
 
@@ -257,6 +270,9 @@ fn admit(proxy: &Proxy, arrival: &Arrival) -> bool {
         Some(authz) => {
             let labels = arrival.authz_labels(&policy, |labels| authz.short_labels("authz", labels));
             proxy.metrics.inbound_tcp_allow.series(&labels).incr();
+            if let Some(unmeshed) = arrival.unmeshed(proxy, |_| {}) {
+                unmeshed.incr();
+            }
             true
         }
         None => {

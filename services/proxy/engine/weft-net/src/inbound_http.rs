@@ -71,6 +71,7 @@ struct Permit {
     authority: String,
     http: Arc<HttpMetrics>,
     allow: Arc<Counter>,
+    unmeshed: Option<Arc<Counter>>,
 }
 
 impl Handler for InboundHttp {
@@ -189,6 +190,9 @@ impl InboundHttp {
             }
         };
         permit.allow.incr();
+        if let Some(unmeshed) = &permit.unmeshed {
+            unmeshed.incr();
+        }
         Ok(permit.http.clone())
     }
 
@@ -211,6 +215,10 @@ impl InboundHttp {
             authority: authority.to_owned(),
             http: self.proxy.metrics.http.metrics(labels),
             allow: self.proxy.metrics.inbound_http_allow.series(&allow),
+            unmeshed: self.arrival.unmeshed(&self.proxy, |labels| {
+                route_labels(policy, route, labels);
+                authz.short_labels("authz", labels);
+            }),
         }
     }
 

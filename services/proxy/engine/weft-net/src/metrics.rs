@@ -33,6 +33,8 @@ pub struct Metrics {
     pub transport_header: Arc<Family<Counter>>,
     pub outbound_route_open: Arc<Family<Counter>>,
     pub outbound_route_close: Arc<Family<Counter>>,
+    /// By client address, so that clients which still lack a proxy can be found.
+    pub unmeshed: Arc<Family<Counter>>,
     pub exchanges: Arc<Family<Counter>>,
     pub exchange_latency: Arc<Family<Histogram>>,
     pub dns: Arc<Family<Counter>>,
@@ -100,6 +102,10 @@ impl Metrics {
             ),
             outbound_route_open: counter("outbound_tcp_route_open_total", "Connections dispatched to opaque routes."),
             outbound_route_close: counter("outbound_tcp_route_close_total", "Closed connections of opaque routes."),
+            unmeshed: counter(
+                "weft_inbound_unmeshed_total",
+                "Requests, and connections of opaque bytes, that were permitted without mesh TLS.",
+            ),
             exchanges: counter(
                 "weft_tcp_exchanges_total",
                 "Bursts of opaque bytes from a client, by whether the server answered.",

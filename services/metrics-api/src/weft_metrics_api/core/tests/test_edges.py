@@ -90,6 +90,23 @@ def test_unmeshed_client_is_named_when_the_proxy_says_its_address() -> None:
     assert edge.src == ResourceId("", "unmeshed", "192.0.2.1")
 
 
+def test_unmeshed_clients_of_wefts_proxies_are_named() -> None:
+    plain = NOT_TLS.format("no_tls_from_remote")
+    one = 'weft_inbound_unmeshed_total{{direction="inbound",client_ip="{}",target_ip="10.0.0.2",{}}} {}\n'
+    before = inbound(tls=plain) + one.format("10.0.0.7", plain, 0)
+    window = window_of({PRICE: before}, {PRICE: inbound(ok=10, tls=plain) + one.format("10.0.0.7", plain, 10)})
+    (edge,) = found(directory(PRICE, LEGACY), window)
+    assert (edge.src, edge.secured) == (ResourceId("old", "deployment", "legacy"), False)
+    assert edge.http is not None
+    assert edge.http.success_count == 10
+
+    after = inbound(ok=10, tls=plain) + one.format("10.0.0.7", plain, 5) + one.format("192.0.2.1", plain, 5)
+    several = found(
+        directory(PRICE, LEGACY), window_of({PRICE: before + one.format("192.0.2.1", plain, 0)}, {PRICE: after})
+    )
+    assert [(edge.src.name, edge.http) for edge in several] == [("192.0.2.1", None), ("legacy", None)]
+
+
 def test_probes_make_no_edge() -> None:
     tls = NOT_TLS.format("no_tls_from_remote")
     window = window_of(
