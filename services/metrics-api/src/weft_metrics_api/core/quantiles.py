@@ -44,6 +44,7 @@ def quantile(q: float, increases: Mapping[float, float], floor: float = 0.0) -> 
         if count >= rank and count > below:
             if bound == math.inf:
                 return lower
-            return lower + (bound - lower) * (rank - below) / (count - below)
+            # Rounding must not carry the answer out of its bucket.
+            return min(lower + (bound - lower) * (rank - below) / (count - below), bound)
         lower, below = (lower if bound == math.inf else max(bound, floor)), count
     return lower

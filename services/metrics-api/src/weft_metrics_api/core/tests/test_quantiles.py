@@ -47,6 +47,11 @@ def test_quantiles_rise_with_their_share_and_stay_within_the_bounds(counts: list
     assert 0 <= low <= high <= 100
 
 
+def test_rounding_does_not_leave_the_bucket() -> None:
+    count = 167772.50171501515
+    assert quantile(1.0, {100.0: count, math.inf: count}) == 100.0
+
+
 @given(st.dictionaries(st.sampled_from(BOUNDS), st.floats(0, 1e6), min_size=1), st.floats(0, 1))
 def test_buckets_that_contradict_each_other_do_not_break_it(increases: dict[float, float], q: float) -> None:
     result = quantile(q, increases)
