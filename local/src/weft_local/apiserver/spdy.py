@@ -37,7 +37,9 @@ _CODES: Final = (
     "chunked,text/html,image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,text/javascript,"
     "publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0."
 )
-DICTIONARY: Final = b"".join(struct.pack(">I", len(word)) + word.encode() for word in _WORDS.split(",")) + _CODES.encode()
+DICTIONARY: Final = (
+    b"".join(struct.pack(">I", len(word)) + word.encode() for word in _WORDS.split(",")) + _CODES.encode()
+)
 
 
 class SpdyError(Exception):

@@ -129,8 +129,7 @@ async def _rehearse(document: Document, rehearsal: Rehearsal) -> list[Problem]:
         return problems
     if not refusal.causes:
         return [*problems, document.problem("", refusal.message)]
-    for cause in refusal.causes:
-        problems.append(document.problem(cause.field, _advice(cause.reason, cause.message)))
+    problems.extend(document.problem(cause.field, _advice(cause.reason, cause.message)) for cause in refusal.causes)
     return problems
 
 

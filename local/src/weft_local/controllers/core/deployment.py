@@ -241,7 +241,9 @@ def _status(
     deadline_s = int(spec.get("progressDeadlineSeconds", _DEFAULT_DEADLINE_S))
     since = now if moved else time_from_text(progressing.get("lastUpdateTime")) or now
     left_s = deadline_s - (now - since).total_seconds()
-    if left_s <= 0:
+    # A rollout that has timed out stays so until it moves again.
+    timed_out = not moved and progressing.get("reason") == "ProgressDeadlineExceeded"
+    if timed_out or left_s <= 0:
         message = f"{shown} has timed out progressing."
         conditions = with_condition(conditions, "Progressing", False, "ProgressDeadlineExceeded", message, now)
         return {**counts, "conditions": conditions}, None

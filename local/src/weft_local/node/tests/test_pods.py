@@ -114,8 +114,8 @@ async def test_user_mounts_environment_and_tokens_are_as_the_manifest_says(clust
     assert (code, text.strip()) == (0, "0.1.0")
     await cluster.kube.patch(CONFIG_MAPS.path(NAMESPACE, "settings"), {"data": {"mode": "slow"}})
     async with asyncio.timeout(5):
-        while (await cluster.exec("files", "cat", "/etc/settings/mode"))[1] != "slow":
-            await asyncio.sleep(0.1)  # another process sees it
+        while (await cluster.exec("files", "cat", "/etc/settings/mode"))[1] != "slow":  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
 
 
 async def test_added_capability_lets_another_user_change_its_network(cluster: TestCluster) -> None:
@@ -156,8 +156,8 @@ async def test_sidecars_start_first_and_stop_last(cluster: TestCluster) -> None:
     await cluster.pod_where("ordered", is_ready)
     # Ready says that the processes run, not that the shell has come to its second command.
     async with asyncio.timeout(5):
-        while "start app" not in (order / "order").read_text():
-            await asyncio.sleep(0.05)  # another process writes it
+        while "start app" not in (order / "order").read_text():  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.05)
     await cluster.kube.delete(PODS.path(NAMESPACE, "ordered"))
     await cluster.gone("ordered")
     lines = (order / "order").read_text().splitlines()

@@ -99,7 +99,7 @@ def _is_from_outside_the_mesh(observation: Observation) -> bool:
     """
     series = observation.series
     if series.family is Family.UNMESHED:
-        return True
+        return series.client_ip != observation.pod.host_ip
     if series.secured or series.no_tls_reason == "loopback":
         return False
     if series.family is Family.OPEN_CONNECTIONS:
@@ -111,7 +111,8 @@ def _unmeshed_clients(inbound: Iterable[Observation]) -> dict[PodKey, set[str]]:
     """Addresses of clients without a proxy, by the pod they called. Only Weft's proxies tell."""
     clients: dict[PodKey, set[str]] = {}
     for observation in inbound:
-        if observation.series.family is Family.UNMESHED:
+        # The node's address is the kubelet looking in.
+        if observation.series.family is Family.UNMESHED and observation.series.client_ip != observation.pod.host_ip:
             clients.setdefault(observation.pod.key, set()).add(observation.series.client_ip)
     return clients
 

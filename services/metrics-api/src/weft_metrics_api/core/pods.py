@@ -48,6 +48,7 @@ class Pod:
     admin_port: int | None
     identity: str
     is_meshed: bool
+    host_ip: str = ""
 
     @property
     def is_scrapable(self) -> bool:

@@ -29,6 +29,7 @@ def pod_from(raw: dict[str, Any], control_plane_namespace: str) -> Pod:
         admin_port=_admin_port(proxy) if proxy else None,
         identity=_identity(proxy, key.namespace, spec) if proxy and is_meshed else "",
         is_meshed=is_meshed,
+        host_ip=status.get("hostIP", ""),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from weft_metrics_api.core.edges import Edge, edges
@@ -105,6 +107,14 @@ def test_unmeshed_clients_of_wefts_proxies_are_named() -> None:
         directory(PRICE, LEGACY), window_of({PRICE: before + one.format("192.0.2.1", plain, 0)}, {PRICE: after})
     )
     assert [(edge.src.name, edge.http) for edge in several] == [("192.0.2.1", None), ("legacy", None)]
+
+
+def test_the_node_makes_no_edge() -> None:
+    """Whatever a kubelet asks before the policy has told the proxy which requests are probes."""
+    server = replace(PRICE, host_ip="10.0.0.254")
+    plain = NOT_TLS.format("no_tls_from_remote")
+    asked = f'weft_inbound_unmeshed_total{{direction="inbound",client_ip="10.0.0.254",target_ip="10.0.0.2",{plain}}} '
+    assert found(directory(server), window_of({server: asked + "0\n"}, {server: asked + "9\n"})) == []
 
 
 def test_probes_make_no_edge() -> None:
