@@ -32,7 +32,7 @@ check: setup ## format, lint, types, import contract, unit tests: under a minute
 	cargo fmt --manifest-path services/proxy/engine/Cargo.toml --all -- --check
 	$(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/mypy $(SOURCES)
-	$(PY) -m pytest -q -m "not root and not e2e" $(PYTEST_ARGS)
+	$(PY) -m pytest -q -n 4 --dist loadfile -m "not root and not e2e" $(PYTEST_ARGS)
 
 test-rust: setup ## the engine's own tests and lints
 	cargo clippy --manifest-path services/proxy/engine/Cargo.toml --all-targets --quiet -- -D warnings
