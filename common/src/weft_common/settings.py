@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -113,6 +114,10 @@ def _shown(value: object) -> str:
         return f"{value.total_seconds():g}s"
     if isinstance(value, tuple | list):
         return ",".join(str(item) for item in value) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Enum):
+        return str(value.value)
     return "none" if value is None or value == "" else str(value)
 
 

@@ -1,9 +1,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import Enum
 
 import pytest
-from weft_common.settings import REQUIRED, Setting, SettingsError, duration, port, port_ranges, read_settings, text
+from weft_common.settings import (
+    REQUIRED,
+    Setting,
+    SettingsError,
+    boolean,
+    describe_settings,
+    duration,
+    port,
+    port_ranges,
+    read_settings,
+    text,
+)
 
 TABLE = (
     Setting("PORT", port, 8080, "port"),
@@ -47,3 +59,19 @@ def test_port_ranges_include_both_ends() -> None:
 def test_port_ranges_outside_the_port_space_are_refused(value: str) -> None:
     with pytest.raises(ValueError, match="port"):
         port_ranges(value)
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+def test_defaults_are_shown_as_a_user_would_type_them() -> None:
+    table = [
+        Setting("WEFT_A", boolean, True, "A."),
+        Setting("WEFT_B", Colour, Colour.RED, "B."),
+        Setting("WEFT_C", duration, timedelta(seconds=90), "C."),
+    ]
+    shown = describe_settings(table)
+    assert "WEFT_A  (default true)" in shown
+    assert "WEFT_B  (default red)" in shown
+    assert "WEFT_C  (default 90s)" in shown

@@ -18,6 +18,9 @@ class PortSet:
     def __contains__(self, port: int) -> bool:
         return any(first <= port <= last for first, last in self.ranges)
 
+    def __str__(self) -> str:
+        return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in self.ranges)
+
     @classmethod
     def of(cls, ports: Iterable[int]) -> PortSet:
         """A set of single ports."""
