@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import Enum
+from typing import Any
 
 import pytest
 from weft_common.settings import (
@@ -66,7 +67,7 @@ class Colour(Enum):
 
 
 def test_defaults_are_shown_as_a_user_would_type_them() -> None:
-    table = [
+    table: list[Setting[Any]] = [
         Setting("WEFT_A", boolean, True, "A."),
         Setting("WEFT_B", Colour, Colour.RED, "B."),
         Setting("WEFT_C", duration, timedelta(seconds=90), "C."),
