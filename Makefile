@@ -45,6 +45,7 @@ demo: setup ## bring up the mesh with the bookshop, show it, take it down on Ctr
 	@scripts/demo
 
 bench: setup ## measure, and write build/bench/*.json and the tables of docs/performance.md
+	@$(UV) sync --frozen --all-packages --group bench --quiet
 	$(PY) -m bench $(BENCH_ARGS)
 
 clean: ## remove what make made

@@ -1,4 +1,4 @@
-"""Run the benchmarks by name, or all: `python -m bench [demo]`."""
+"""Run the benchmarks by name, or all: `python -m bench [demo|proxy]`; one name may be followed by its own options."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import demo
+from bench import demo, proxy
 
-BENCHMARKS: Final[dict[str, Callable[[], int]]] = {"demo": demo.run}
+BENCHMARKS: Final[dict[str, Callable[[list[str]], int]]] = {"demo": demo.run, "proxy": proxy.run}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure, and write build/bench and docs.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)}; default all")
-    names = parser.parse_args().names or list(BENCHMARKS)
+    options, rest = parser.parse_known_args()
+    names = options.names or list(BENCHMARKS)
+    if rest and len(names) != 1:
+        parser.error(f"{' '.join(rest)}: options belong to one benchmark; name it")
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"no benchmark named {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
-    return max(BENCHMARKS[name]() for name in names)
+    return max(BENCHMARKS[name](rest) for name in names)
 
 
 if __name__ == "__main__":

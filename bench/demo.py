@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -25,8 +26,9 @@ def weft(*args: str) -> str:
     return subprocess.run([executable, *args], check=True, capture_output=True, text=True).stdout
 
 
-def run() -> int:
+def run(arguments: list[str]) -> int:
     """0 when both limits hold, 1 otherwise."""
+    argparse.ArgumentParser(prog="python -m bench demo").parse_args(arguments)
     ready_s = []
     by_program: dict[str, Memory] = {}
     for index in range(RUNS):

@@ -1,6 +1,7 @@
 """A control plane small enough to read, for the two-proxy test: run as a process inside each pod's namespace.
 
-Identity signs with the test's own CA. One service exists, `web.shop`, with one endpoint; its port admits one identity.
+Identity signs with the test's own CA. One service exists, `web.shop`, with one endpoint; its ports admit one
+identity, and 8083 carries opaque bytes. The proxy benchmark runs the same plane.
 Arguments: the folder with ca.crt and ca.key, the endpoint's IP, the admitted identity. Prints the port it listens on.
 """
 
@@ -29,7 +30,9 @@ from weft_proto.linkerd.inbound_pb2_grpc import (
 )
 from weft_proto.linkerd.outbound_pb2_grpc import OutboundPoliciesServicer, add_OutboundPoliciesServicer_to_server
 
-SERVICE_PATH = "web.shop.svc.cluster.local:8080"
+SERVICE = "web.shop.svc.cluster.local"
+SERVICE_PORTS = range(8080, 8084)
+OPAQUE_PORT = 8083
 SERVER_IDENTITY = "web.shop.serviceaccount.identity.linkerd.cluster.local"
 INBOUND_PORT = 4143
 META = meta_pb2.Metadata(default="test")
@@ -77,30 +80,40 @@ class Identity(IdentityServicer):
 
 class Destination(DestinationServicer):
     def __init__(self, endpoint_ip: str) -> None:
+        self._ip = ip_message(endpoint_ip)
+
+    def _endpoint(self, port: int) -> dst.WeightedAddr:
         name = dst.TlsIdentity.DnsLikeIdentity(name=SERVER_IDENTITY)
-        self._endpoint = dst.WeightedAddr(
-            addr=net_pb2.TcpAddress(ip=ip_message(endpoint_ip), port=8080),
+        hint = dst.ProtocolHint(opaque_transport=dst.ProtocolHint.OpaqueTransport(inbound_port=INBOUND_PORT))
+        if port == OPAQUE_PORT:
+            hint.opaque.SetInParent()
+        else:
+            hint.h2.SetInParent()
+        return dst.WeightedAddr(
+            addr=net_pb2.TcpAddress(ip=self._ip, port=port),
             weight=10000,
             metric_labels={"deployment": "web"},
             tls_identity=dst.TlsIdentity(dns_like_identity=name, server_name=name),
-            protocol_hint=dst.ProtocolHint(
-                h2=dst.ProtocolHint.H2(), opaque_transport=dst.ProtocolHint.OpaqueTransport(inbound_port=INBOUND_PORT)
-            ),
+            protocol_hint=hint,
         )
 
     async def Get(self, request: dst.GetDestination, context: Any) -> AsyncIterator[dst.Update]:
-        assert request.path == SERVICE_PATH
-        yield dst.Update(add=dst.WeightedAddrSet(addrs=[self._endpoint], metric_labels={"namespace": "shop"}))
+        name, _, port = request.path.partition(":")
+        assert name == SERVICE
+        endpoint = self._endpoint(int(port))
+        yield dst.Update(add=dst.WeightedAddrSet(addrs=[endpoint], metric_labels={"namespace": "shop"}))
         await asyncio.Event().wait()
 
     async def GetProfile(self, request: dst.GetDestination, context: Any) -> AsyncIterator[dst.DestinationProfile]:
-        yield dst.DestinationProfile(fully_qualified_name=SERVICE_PATH.partition(":")[0])
+        yield dst.DestinationProfile(fully_qualified_name=SERVICE)
         await asyncio.Event().wait()
 
 
-def outbound_policy() -> out.OutboundPolicy:
+def outbound_policy(port: int) -> out.OutboundPolicy:
     balancer = out.Backend.BalanceP2c(
-        discovery=out.Backend.EndpointDiscovery(dst=out.Backend.EndpointDiscovery.DestinationGet(path=SERVICE_PATH)),
+        discovery=out.Backend.EndpointDiscovery(
+            dst=out.Backend.EndpointDiscovery.DestinationGet(path=f"{SERVICE}:{port}")
+        ),
         peak_ewma=out.Backend.BalanceP2c.PeakEwma(default_rtt=Duration(nanos=30_000_000), decay=seconds(10)),
     )
     queue = out.Queue(capacity=100, failfast_timeout=seconds(3))
@@ -118,6 +131,9 @@ def outbound_policy() -> out.OutboundPolicy:
         )
     )
     tcp = out.OpaqueRoute(metadata=META, rules=[out.OpaqueRoute.Rule(backends=tcp_backends)])
+    if port == OPAQUE_PORT:
+        opaque = out.ProxyProtocol.Opaque(routes=[tcp])
+        return out.OutboundPolicy(protocol=out.ProxyProtocol(opaque=opaque), metadata=META)
     detect = out.ProxyProtocol.Detect(
         timeout=seconds(10),
         opaque=out.ProxyProtocol.Opaque(routes=[tcp]),
@@ -129,11 +145,11 @@ def outbound_policy() -> out.OutboundPolicy:
 
 class Outbound(OutboundPoliciesServicer):
     async def Watch(self, request: out.TrafficSpec, context: Any) -> AsyncIterator[out.OutboundPolicy]:
-        yield outbound_policy()
+        yield outbound_policy(request.addr.port)
         await asyncio.Event().wait()
 
     async def Get(self, request: out.TrafficSpec, context: Any) -> out.OutboundPolicy:
-        return outbound_policy()
+        return outbound_policy(request.addr.port)
 
 
 class Inbound(InboundServerPoliciesServicer):
@@ -144,7 +160,7 @@ class Inbound(InboundServerPoliciesServicer):
         permit = inbound_pb2.Authn.PermitMeshTLS
         clients = permit.PermitClientIdentities(identities=[inbound_pb2.Identity(name=self._admitted)])
         authn = inbound_pb2.Authn(meshTLS=permit(identities=clients))
-        if port != 8080:
+        if port not in SERVICE_PORTS:
             authn = inbound_pb2.Authn(unauthenticated=inbound_pb2.Authn.PermitUnauthenticated())
         everywhere = net_pb2.IPNetwork(ip=ip_message("0.0.0.0"), prefix_len=0)
         authz = inbound_pb2.Authz(
@@ -155,8 +171,11 @@ class Inbound(InboundServerPoliciesServicer):
         everything = http_route_pb2.HttpRouteMatch(path=http_route_pb2.PathMatch(prefix="/"))
         route = inbound_pb2.HttpRoute(metadata=META, rules=[inbound_pb2.HttpRoute.Rule(matches=[everything])])
         detect = inbound_pb2.ProxyProtocol.Detect(timeout=seconds(10), http_routes=[route])
+        protocol = inbound_pb2.ProxyProtocol(detect=detect)
+        if port == OPAQUE_PORT:
+            protocol = inbound_pb2.ProxyProtocol(opaque=inbound_pb2.ProxyProtocol.Opaque())
         return inbound_pb2.Server(
-            protocol=inbound_pb2.ProxyProtocol(detect=detect),
+            protocol=protocol,
             authorizations=[authz],
             labels={"group": "policy.linkerd.io", "kind": "server", "name": "web-http"},
         )
