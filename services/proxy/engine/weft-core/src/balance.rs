@@ -4,6 +4,31 @@ use std::time::{Duration, Instant};
 
 const FLOOR: f64 = 1e6;
 
+/// What a balancer weighs its endpoints by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Load {
+    pub default_rtt: Duration,
+    pub decay: Duration,
+    pub penalty: Option<Penalty>,
+}
+
+/// What a failing answer counts as, instead of the time it took: quick errors must not draw traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Penalty {
+    pub rtt: Duration,
+    /// A server may ask for more with `retry-after`, up to this.
+    pub max_retry_after: Duration,
+}
+
+impl Penalty {
+    /// None when the answer is no failure. retry_after: the server's hint.
+    pub fn of(&self, status: u16, grpc_status: Option<u8>, retry_after: Option<Duration>) -> Option<Duration> {
+        let fails =
+            status == 429 || (500..600).contains(&status) || matches!(grpc_status, Some(2 | 4 | 8 | 13 | 14 | 15));
+        fails.then(|| self.rtt.max(retry_after.unwrap_or_default().min(self.max_retry_after)))
+    }
+}
+
 /// Latency estimate of one endpoint, nanoseconds: jumps up at once, decays down slowly.
 #[derive(Clone, Debug)]
 pub struct PeakEwma {
@@ -96,6 +121,22 @@ mod tests {
         assert_eq!(ewma.load(0, start), 500e6);
         let later = ewma.load(0, start + Duration::from_secs(10));
         assert!((later - 500e6 * (-1f64).exp()).abs() < 1.0);
+    }
+
+    #[test]
+    fn failures_weigh_as_much_as_their_penalty_or_what_the_server_asks_for() {
+        let seconds = Duration::from_secs;
+        let penalty = Penalty { rtt: seconds(5), max_retry_after: seconds(300) };
+        assert_eq!(penalty.of(200, None, Some(seconds(9))), None);
+        assert_eq!(penalty.of(404, None, None), None);
+        assert_eq!(penalty.of(429, None, None), Some(seconds(5)));
+        assert_eq!(penalty.of(503, None, Some(seconds(60))), Some(seconds(60)));
+        assert_eq!(penalty.of(503, None, Some(seconds(1))), Some(seconds(5)));
+        assert_eq!(penalty.of(503, None, Some(seconds(1000))), Some(seconds(300)));
+        for code in 0..=16 {
+            let fails = matches!(code, 2 | 4 | 8 | 13 | 14 | 15);
+            assert_eq!(penalty.of(200, Some(code), None).is_some(), fails, "{code}");
+        }
     }
 
     #[test]

@@ -13,10 +13,42 @@ pub enum Failure {
     ConnectTimeout,
     Io(String),
     BackendUnusable(String),
-    Injected { status: u16, message: String },
-    InjectedGrpc { code: u8, message: String },
+    Injected {
+        status: u16,
+        message: String,
+    },
+    InjectedGrpc {
+        code: u8,
+        message: String,
+    },
+    Redirected {
+        status: u16,
+        location: String,
+    },
+    /// A limit of the route's policy ran out.
+    TimedOut(Expired),
+    /// A ServiceProfile route's timeout ran out.
+    ProfileTimeout,
+    /// The endpoint is not who `l5d-require-id` asks for.
+    IdentityRequired {
+        required: String,
+        found: String,
+    },
     InvalidRequest(&'static str),
     InvalidPolicy(String),
+}
+
+/// Which limit of a route ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// The whole exchange, retries included.
+    Request,
+    /// One try's wait for response headers.
+    ResponseHeaders,
+    /// The response, from the time the request was sent.
+    Response,
+    /// No data in either direction.
+    Idle,
 }
 
 impl Failure {
@@ -25,10 +57,10 @@ impl Failure {
             Self::NoRoute | Self::GatewayDomain => 404,
             Self::Unauthorized => 403,
             Self::GatewayLoop => 508,
-            Self::FailFast | Self::ConnectTimeout => 504,
+            Self::FailFast | Self::ConnectTimeout | Self::TimedOut(_) | Self::ProfileTimeout => 504,
             Self::LoadShed => 503,
-            Self::Io(_) | Self::BackendUnusable(_) => 502,
-            Self::Injected { status, .. } => *status,
+            Self::Io(_) | Self::BackendUnusable(_) | Self::IdentityRequired { .. } => 502,
+            Self::Injected { status, .. } | Self::Redirected { status, .. } => *status,
             // Meant for gRPC routes; a plain HTTP client on one sees a server error.
             Self::InjectedGrpc { .. } | Self::InvalidPolicy(_) => 500,
             Self::InvalidRequest(_) => 400,
@@ -37,11 +69,11 @@ impl Failure {
 
     pub fn grpc_code(&self) -> u8 {
         match self {
-            Self::NoRoute | Self::GatewayDomain => 5,
+            Self::NoRoute | Self::GatewayDomain | Self::Redirected { .. } => 5,
             Self::Unauthorized => 7,
             Self::GatewayLoop => 10,
-            Self::FailFast | Self::ConnectTimeout => 4,
-            Self::LoadShed | Self::Io(_) | Self::BackendUnusable(_) => 14,
+            Self::FailFast | Self::ConnectTimeout | Self::TimedOut(_) | Self::ProfileTimeout => 4,
+            Self::LoadShed | Self::Io(_) | Self::BackendUnusable(_) | Self::IdentityRequired { .. } => 14,
             Self::Injected { .. } => 9,
             Self::InjectedGrpc { code, .. } => *code,
             Self::InvalidRequest(_) => 3,
@@ -56,13 +88,17 @@ impl Failure {
             | Self::Unauthorized
             | Self::GatewayDomain
             | Self::Injected { .. }
-            | Self::InjectedGrpc { .. } => false,
+            | Self::InjectedGrpc { .. }
+            | Self::Redirected { .. }
+            | Self::TimedOut(_) => false,
             Self::GatewayLoop
             | Self::FailFast
             | Self::LoadShed
             | Self::ConnectTimeout
             | Self::Io(_)
             | Self::BackendUnusable(_)
+            | Self::ProfileTimeout
+            | Self::IdentityRequired { .. }
             | Self::InvalidRequest(_)
             | Self::InvalidPolicy(_) => true,
         }
@@ -71,13 +107,40 @@ impl Failure {
     /// The `error` label of the error counters; None for outcomes of policy, which have counters of their own.
     pub fn metric_label(&self) -> Option<&'static str> {
         match self {
-            Self::NoRoute | Self::Unauthorized | Self::Injected { .. } | Self::InjectedGrpc { .. } => None,
+            Self::NoRoute
+            | Self::Unauthorized
+            | Self::Injected { .. }
+            | Self::InjectedGrpc { .. }
+            | Self::Redirected { .. } => None,
+            Self::TimedOut(_) | Self::ProfileTimeout => Some("response timeout"),
+            Self::IdentityRequired { .. } => Some("identity required"),
             Self::GatewayDomain => Some("gateway domain invalid"),
             Self::GatewayLoop => Some("gateway loop"),
             Self::FailFast => Some("failfast"),
             Self::LoadShed => Some("loadshed"),
             Self::Io(_) | Self::ConnectTimeout => Some("i/o"),
             Self::BackendUnusable(_) | Self::InvalidRequest(_) | Self::InvalidPolicy(_) => Some("unexpected"),
+        }
+    }
+
+    /// The `error` label of the route families; empty for what those count as a plain status.
+    pub fn route_label(&self) -> &'static str {
+        match self {
+            Self::NoRoute | Self::Injected { .. } | Self::InjectedGrpc { .. } | Self::Redirected { .. } => "",
+            Self::FailFast => "FAIL_FAST",
+            Self::LoadShed => "LOAD_SHED",
+            Self::TimedOut(Expired::Request) | Self::ProfileTimeout => "REQUEST_TIMEOUT",
+            Self::TimedOut(Expired::ResponseHeaders) => "RESPONSE_HEADERS_TIMEOUT",
+            Self::TimedOut(Expired::Response) => "RESPONSE_STREAM_TIMEOUT",
+            Self::TimedOut(Expired::Idle) => "IDLE_TIMEOUT",
+            Self::Io(_) | Self::ConnectTimeout => "IO",
+            Self::Unauthorized
+            | Self::GatewayDomain
+            | Self::GatewayLoop
+            | Self::BackendUnusable(_)
+            | Self::IdentityRequired { .. }
+            | Self::InvalidRequest(_)
+            | Self::InvalidPolicy(_) => "UNKNOWN",
         }
     }
 }
@@ -95,9 +158,26 @@ impl fmt::Display for Failure {
             Self::Io(reason) => write!(f, "endpoint connection failed: {reason}"),
             Self::BackendUnusable(reason) => write!(f, "backend cannot be used: {reason}"),
             Self::Injected { message, .. } | Self::InjectedGrpc { message, .. } => f.write_str(message),
+            Self::Redirected { location, .. } => write!(f, "redirected to {location}"),
+            Self::TimedOut(expired) => expired.fmt(f),
+            Self::ProfileTimeout => f.write_str("request timed out"),
+            Self::IdentityRequired { required, found } => {
+                write!(f, "request required the identity {required:?}; connection has {found:?}")
+            }
             Self::InvalidRequest(reason) => f.write_str(reason),
             Self::InvalidPolicy(reason) => write!(f, "invalid policy: {reason}"),
         }
+    }
+}
+
+impl fmt::Display for Expired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Request => "request timed out",
+            Self::ResponseHeaders => "response headers timed out",
+            Self::Response => "response timed out",
+            Self::Idle => "stream idled out",
+        })
     }
 }
 
@@ -118,6 +198,10 @@ mod tests {
             (Failure::Io("reset".into()), 502, 14, true),
             (Failure::BackendUnusable("none".into()), 502, 14, true),
             (Failure::Injected { status: 418, message: String::new() }, 418, 9, false),
+            (Failure::Redirected { status: 302, location: "http://a/".into() }, 302, 5, false),
+            (Failure::TimedOut(Expired::Idle), 504, 4, false),
+            (Failure::ProfileTimeout, 504, 4, true),
+            (Failure::IdentityRequired { required: "a".into(), found: "b".into() }, 502, 14, true),
             (Failure::InvalidPolicy("x".into()), 500, 13, true),
         ];
         for (failure, status, code, fatal) in table {

@@ -3,7 +3,10 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod backoff;
 pub mod balance;
+pub mod breaker;
+pub mod budget;
 pub mod detect;
 pub mod endpoint;
 pub mod failure;

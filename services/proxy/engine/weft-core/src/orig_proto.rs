@@ -49,6 +49,22 @@ pub fn host_of<B>(request: &Request<B>) -> &str {
     }
 }
 
+/// Names another host wherever the request names one. None when it cannot stand there; the request is then unchanged.
+pub fn set_host<B>(request: &mut Request<B>, host: &str) -> Option<()> {
+    let value = HeaderValue::from_str(host).ok()?;
+    let authority: uri::Authority = host.parse().ok()?;
+    let mut parts = request.uri().clone().into_parts();
+    if parts.authority.is_some() {
+        parts.authority = Some(authority);
+        *request.uri_mut() = Uri::from_parts(parts).ok()?;
+        if !request.headers().contains_key(header::HOST) {
+            return Some(());
+        }
+    }
+    request.headers_mut().insert(header::HOST, value);
+    Some(())
+}
+
 /// Turns an HTTP/1 request into the HTTP/2 request that carries it. fallback: the host of a request that names none.
 /// None when its host cannot stand in an HTTP/2 target; the request is then unchanged.
 pub fn upgrade<B>(request: &mut Request<B>, fallback: &str) -> Option<OrigProto> {

@@ -37,8 +37,8 @@ pub struct RouteTable<R> {
     routes: Vec<Route<R>>,
 }
 
-#[derive(Debug)]
-enum HostMatch {
+#[derive(Clone, Debug, PartialEq)]
+pub enum HostMatch {
     Exact(String),
     /// With its leading dot.
     Suffix(String),
@@ -107,6 +107,11 @@ impl<R> RouteTable<R> {
     }
 
     pub fn find(&self, request: &RequestView<'_>) -> Option<RouteIndex> {
+        self.find_prefix(request).map(|(index, _)| index)
+    }
+
+    /// Also the length of the path prefix that matched, if that is how it matched.
+    pub fn find_prefix(&self, request: &RequestView<'_>) -> Option<(RouteIndex, Option<usize>)> {
         let mut best: Option<(Specificity, RouteIndex)> = None;
         for (route, candidate) in self.routes.iter().enumerate() {
             let Some(host) = candidate.host_specificity(request.host) else {
@@ -123,7 +128,10 @@ impl<R> RouteTable<R> {
                 }
             }
         }
-        best.map(|(_, index)| index)
+        best.map(|(found, index)| match found.path {
+            (PREFIX, length, _) => (index, Some(length)),
+            _ => (index, None),
+        })
     }
 }
 
@@ -137,7 +145,7 @@ impl<R> Route<R> {
     }
 }
 
-fn without_port(host: &str) -> &str {
+pub fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if !name.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
@@ -147,15 +155,23 @@ fn without_port(host: &str) -> &str {
 impl HostMatch {
     fn from_wire(m: &wire::HostMatch) -> Option<Self> {
         Some(match m.r#match.as_ref()? {
-            host_match::Match::Exact(name) => Self::Exact(name.to_ascii_lowercase()),
-            host_match::Match::Suffix(suffix) => {
-                let labels: Vec<_> = suffix.reverse_labels.iter().rev().map(|l| l.to_ascii_lowercase()).collect();
-                Self::Suffix(format!(".{}", labels.join(".")))
-            }
+            host_match::Match::Exact(name) => Self::exact(name),
+            host_match::Match::Suffix(suffix) => Self::suffix(&suffix.reverse_labels),
         })
     }
 
-    fn specificity(&self, host: &str) -> Option<(bool, usize)> {
+    pub fn exact(name: &str) -> Self {
+        Self::Exact(name.to_ascii_lowercase())
+    }
+
+    /// reverse_labels: of the part behind the wildcard, last label first.
+    pub fn suffix(reverse_labels: &[String]) -> Self {
+        let labels: Vec<_> = reverse_labels.iter().rev().map(|l| l.to_ascii_lowercase()).collect();
+        Self::Suffix(format!(".{}", labels.join(".")))
+    }
+
+    /// Exact beats suffix, longer beats shorter.
+    pub fn specificity(&self, host: &str) -> Option<(bool, usize)> {
         match self {
             Self::Exact(name) => host.eq_ignore_ascii_case(name).then_some((true, name.len())),
             Self::Suffix(suffix) => {
@@ -180,7 +196,7 @@ fn whole_match(regex: &Regex, value: &str) -> bool {
     regex.is_match(value)
 }
 
-fn anchored(pattern: &str) -> Result<Regex, String> {
+pub(crate) fn anchored(pattern: &str) -> Result<Regex, String> {
     Regex::new(&format!("^(?:{pattern})$")).map_err(|e| format!("pattern {pattern:?} is not a regular expression: {e}"))
 }
 
@@ -240,16 +256,22 @@ impl RequestMatch {
     }
 }
 
+/// How a path matched; an exact match beats a pattern, and that a prefix.
+const PREFIX: u8 = 1;
+
 impl PathMatch {
     fn specificity(&self, path: &str) -> Option<(u8, usize, usize)> {
         match self {
             Self::Exact(exact) => (exact == path).then_some((3, exact.len(), 0)),
-            Self::Prefix(prefix) => is_segment_prefix(prefix, path).then_some((1, prefix.len(), 0)),
+            Self::Prefix(prefix) => {
+                let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+                is_segment_prefix(prefix, path).then_some((PREFIX, prefix.len(), 0))
+            }
             Self::Regex(regex) => whole_match(regex, path).then_some((2, regex.as_str().len(), 0)),
             Self::Rpc { service, method } => {
                 let (s, m) = path.strip_prefix('/')?.split_once('/')?;
                 let fits = (service.is_empty() || service == s) && (method.is_empty() || method == m);
-                fits.then_some((1, service.len(), method.len()))
+                fits.then_some((0, service.len(), method.len()))
             }
         }
     }
@@ -257,7 +279,6 @@ impl PathMatch {
 
 /// `/foo` takes `/foo` and `/foo/x`, not `/foobar`.
 fn is_segment_prefix(prefix: &str, path: &str) -> bool {
-    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -276,7 +297,7 @@ fn header_matches(matches: &[wire::HeaderMatch]) -> Result<Vec<(String, Text)>, 
         .collect()
 }
 
-fn method_from(method: &HttpMethod) -> Result<Method, String> {
+pub(crate) fn method_from(method: &HttpMethod) -> Result<Method, String> {
     use http_method::{Registered, Type};
     Ok(match method.r#type.as_ref().ok_or("method match is empty")? {
         Type::Registered(number) => match Registered::try_from(*number).map_err(|_| "unknown method number")? {

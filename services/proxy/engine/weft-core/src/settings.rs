@@ -8,14 +8,7 @@ use std::{
 
 use weft_proto::engine as wire;
 
-use crate::{addr, inbound::ServerPolicy};
-
-#[derive(Clone, Copy, Debug)]
-pub struct BackoffSettings {
-    pub min: Duration,
-    pub max: Duration,
-    pub jitter_ratio: f64,
-}
+use crate::{addr, backoff::Backoff, inbound::ServerPolicy};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KeepAliveSettings {
@@ -49,7 +42,7 @@ pub struct Settings {
     pub outbound_detect_timeout: Duration,
     pub inbound_discovery_idle: Duration,
     pub outbound_discovery_idle: Duration,
-    pub outbound_connect_backoff: BackoffSettings,
+    pub outbound_connect_backoff: Backoff,
     pub http1_pool_idle: Duration,
     pub max_idle_conns_per_endpoint: usize,
     pub outbound_queue_capacity: usize,
@@ -64,6 +57,7 @@ pub struct Settings {
     pub worker_threads: usize,
     pub metrics_retain_idle: Duration,
     pub informational_headers: bool,
+    pub outbound_metrics_hostname_labels: bool,
     pub inbound_metrics_authority_labels: bool,
     pub max_header_bytes: usize,
     pub build_info: Vec<(String, String)>,
@@ -121,7 +115,7 @@ impl Settings {
             outbound_detect_timeout: ms_or(s.outbound_detect_timeout_ms, 10_000),
             inbound_discovery_idle: ms_or(s.inbound_discovery_idle_ms, 90_000),
             outbound_discovery_idle: ms_or(s.outbound_discovery_idle_ms, 5_000),
-            outbound_connect_backoff: BackoffSettings {
+            outbound_connect_backoff: Backoff {
                 min: ms_or(backoff.min_ms, 100),
                 max: ms_or(backoff.max_ms, 60_000),
                 jitter_ratio: backoff.jitter_ratio.clamp(0.0, 100.0),
@@ -140,6 +134,7 @@ impl Settings {
             worker_threads: or(s.worker_threads, 1),
             metrics_retain_idle: ms_or(s.metrics_retain_idle_ms, 600_000),
             informational_headers: s.informational_headers,
+            outbound_metrics_hostname_labels: s.outbound_metrics_hostname_labels,
             inbound_metrics_authority_labels: s.inbound_metrics_authority_labels,
             max_header_bytes: or(s.max_header_bytes, 64 * 1024),
             build_info: {

@@ -75,6 +75,23 @@ async fn read_hello(io: &mut Rewound) -> io::Result<Hello> {
     }
 }
 
+/// The server name that a client's TLS hello asks for, left to be read again; None when it says none or is no TLS.
+pub async fn server_name(conn: &mut Conn, limit: Duration) -> io::Result<Option<String>> {
+    let peeked = async {
+        loop {
+            if conn.peek_more(FIRST_READ).await? == 0 {
+                return Ok(None);
+            }
+            match client_hello(conn.seen()) {
+                Hello::Incomplete if conn.seen().len() < LONGEST_HELLO => {}
+                Hello::Incomplete | Hello::NotTls => return Ok(None),
+                Hello::Tls { sni } => return Ok(sni),
+            }
+        }
+    };
+    timeout(limit, peeked).await.map_err(|_| timed_out("TLS detection"))?
+}
+
 /// What one read told; `None` in time is a timeout, which means opaque.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detection {

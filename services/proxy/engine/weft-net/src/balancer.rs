@@ -14,117 +14,131 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use weft_core::{
-    balance::{Rng, two_of},
+    balance::{Load, Rng, two_of},
     endpoint::{EndpointInfo, EndpointSet},
     failure::Failure,
+    outbound::Balancing,
 };
-use weft_proto::engine::{DiscoverEndpoints, ReleaseEndpoints, SetEndpoints, event::Kind};
 
 use crate::{
-    endpoint::Endpoint,
+    balancer_metrics::{BalancerMetrics, Change},
+    discovery::Subject,
+    endpoint::{Availability, Endpoint, EndpointSettings, Pending, Verdict},
     proxy::{Proxy, seed},
 };
 
 /// Of a single endpoint's estimate, which chooses nothing.
-const DECAY: Duration = Duration::from_secs(10);
+const FIXED: Load = Load { default_rtt: Duration::ZERO, decay: Duration::from_secs(10), penalty: None };
 
 pub struct Balancer {
-    /// Discovery path; empty for one fixed endpoint.
-    path: String,
-    default_rtt: Duration,
-    decay: Duration,
+    /// None for one fixed endpoint.
+    subject: Option<Subject>,
+    settings: EndpointSettings,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
-    set: Mutex<EndpointSet>,
     rng: Mutex<Rng>,
-    changed: Notify,
-    failing: AtomicBool,
+    changed: Arc<Notify>,
+    gate: Gate,
     refusal: Mutex<Option<String>>,
     waiting: AtomicUsize,
+    metrics: Option<BalancerMetrics>,
     proxy: Weak<Proxy>,
 }
 
-/// Balancers by discovery path. Shared by every target that leads to the same path.
-#[derive(Default)]
-pub struct Balancers {
-    by_path: Mutex<HashMap<String, Weak<Balancer>>>,
+/// Open while some endpoint takes requests, or could soon. Shut: everything fails at once.
+struct Gate {
+    is_shut: AtomicBool,
+    is_stalled: AtomicBool,
+    /// Since when nothing could be sent.
+    stalled_since: Mutex<Option<Instant>>,
 }
 
-impl Balancers {
-    pub fn get(&self, proxy: &Arc<Proxy>, path: &str, default_rtt: Duration, decay: Duration) -> Arc<Balancer> {
-        let mut by_path = self.by_path.lock();
-        if let Some(known) = by_path.get(path).and_then(Weak::upgrade) {
-            return known;
-        }
-        let balancer = Arc::new(Balancer::new(proxy, path, default_rtt, decay));
-        by_path.insert(path.to_owned(), Arc::downgrade(&balancer));
-        proxy.events.push(Kind::DiscoverEndpoints(DiscoverEndpoints { path: path.to_owned() }));
-        balancer
-    }
-
-    pub fn set_endpoints(&self, update: &SetEndpoints) {
-        let balancer = self.by_path.lock().get(&update.path).and_then(Weak::upgrade);
-        // Already released: the answer crossed our release on the way.
-        if let Some(balancer) = balancer {
-            balancer.update(update);
-        }
-    }
+/// An endpoint with one request's place at it.
+pub struct Picked {
+    pub endpoint: Arc<Endpoint>,
+    pub pending: Pending,
+    pub verdict: Verdict,
 }
 
 impl Balancer {
-    fn new(proxy: &Arc<Proxy>, path: &str, default_rtt: Duration, decay: Duration) -> Self {
+    fn new(proxy: &Arc<Proxy>, subject: Option<Subject>, load: Load) -> Self {
+        let changed = Arc::new(Notify::new());
+        let accrual = subject.as_ref().and_then(|subject| subject.balancing.accrual);
         Self {
-            path: path.to_owned(),
-            default_rtt,
-            decay,
+            settings: EndpointSettings { load, accrual, changed: changed.clone() },
+            metrics: subject.as_ref().map(|subject| proxy.metrics.balancer(subject, proxy.settings.outbound_failfast)),
+            subject,
             endpoints: ArcSwap::default(),
-            set: Mutex::default(),
             rng: Mutex::new(Rng(seed())),
-            changed: Notify::new(),
-            failing: AtomicBool::new(false),
+            changed,
+            gate: Gate {
+                is_shut: AtomicBool::new(false),
+                is_stalled: AtomicBool::new(false),
+                stalled_since: Mutex::default(),
+            },
             refusal: Mutex::default(),
             waiting: AtomicUsize::new(0),
             proxy: Arc::downgrade(proxy),
         }
     }
 
+    /// Among the endpoints that discovery names.
+    pub fn discovered(proxy: &Arc<Proxy>, subject: Subject) -> Self {
+        let load = subject.balancing.load;
+        Self::new(proxy, Some(subject), load)
+    }
+
     /// Always the one endpoint, with the same waiting and failing fast while it cannot be reached.
     pub fn forward(proxy: &Arc<Proxy>, info: EndpointInfo) -> Arc<Self> {
-        let balancer = Self::new(proxy, "", Duration::ZERO, DECAY);
-        balancer.endpoints.store(Arc::new(vec![Endpoint::new(proxy, info, "", Duration::ZERO, DECAY)]));
+        let balancer = Self::new(proxy, None, FIXED);
+        balancer.endpoints.store(Arc::new(vec![Endpoint::new(proxy, info, "", balancer.settings.clone())]));
         Arc::new(balancer)
     }
 
     /// The endpoint of a `forward`; None for a discovered set, whatever its size.
     pub fn only_endpoint(&self) -> Option<EndpointInfo> {
-        if self.path.is_empty() { self.endpoints.load().first().map(|endpoint| endpoint.info.clone()) } else { None }
+        if self.subject.is_some() {
+            return None;
+        }
+        self.endpoints.load().first().map(|endpoint| endpoint.info.clone())
     }
 
-    fn update(self: &Arc<Self>, update: &SetEndpoints) {
-        let Some(proxy) = self.proxy.upgrade() else {
-            return;
-        };
-        *self.refusal.lock() = Some(update.refusal.clone()).filter(|reason| !reason.is_empty());
-        let mut set = self.set.lock();
-        let changed = update
-            .update
-            .as_ref()
-            .is_some_and(|message| set.apply(message, update.first_of_stream, &proxy.settings.inbound_ips));
-        if changed {
-            let before = self.endpoints.load();
-            let known: HashMap<SocketAddr, &Arc<Endpoint>> = before.iter().map(|e| (e.info.addr, e)).collect();
-            let now = set.by_addr.values().map(|info| match known.get(&info.addr) {
-                Some(endpoint) if endpoint.info == *info => (*endpoint).clone(),
-                _ => Endpoint::new(&proxy, info.clone(), &self.path, self.default_rtt, self.decay),
-            });
-            self.endpoints.store(Arc::new(now.collect()));
+    /// The logical name that connections report and TLS routes are labelled with; empty for a fixed endpoint.
+    pub fn path(&self) -> &str {
+        self.subject.as_ref().map_or("", |Subject { balancing: Balancing { path, .. }, .. }| path)
+    }
+
+    /// Takes over what discovery knows. replaces: it started over.
+    pub fn update(&self, proxy: &Proxy, set: &EndpointSet, refusal: Option<&str>, replaces: bool) {
+        *self.refusal.lock() = refusal.map(str::to_owned);
+        let before = self.endpoints.load_full();
+        let known: HashMap<SocketAddr, &Arc<Endpoint>> = before.iter().map(|e| (e.info.addr, e)).collect();
+        let mut kept = 0;
+        let now = set.by_addr.values().map(|info| match known.get(&info.addr) {
+            Some(endpoint) if endpoint.info == *info => {
+                kept += 1;
+                (*endpoint).clone()
+            }
+            _ => Endpoint::new(proxy, info.clone(), self.path(), self.settings.clone()),
+        });
+        let now: Vec<_> = now.collect();
+        if let Some(metrics) = &self.metrics {
+            metrics.updated(Change { replaces, added: now.len() - kept, removed: before.len() - kept });
         }
-        drop(set);
+        self.endpoints.store(Arc::new(now));
+        self.count_endpoints();
         self.changed.notify_waiters();
+    }
+
+    fn count_endpoints(&self) {
+        if let Some(metrics) = &self.metrics {
+            let all = self.endpoints.load();
+            metrics.endpoints(all.iter().filter(|endpoint| endpoint.is_proven()).count(), all.len());
+        }
     }
 
     /// Some endpoint could take a request now.
     pub fn is_available(&self) -> bool {
-        !self.failing.load(Relaxed) || self.ready(Instant::now()).is_some()
+        !self.gate.is_shut.load(Relaxed) || self.ready(Instant::now()).is_some()
     }
 
     fn ready(&self, now: Instant) -> Option<Arc<Endpoint>> {
@@ -132,41 +146,69 @@ impl Balancer {
         let random = self.rng.lock().next_u64();
         let (a, b) = two_of(all.len(), random)?;
         let (a, b) = (&all[a], &all[b]);
-        match (a.retry_at(now).is_none(), b.retry_at(now).is_none()) {
+        let is_ready = |endpoint: &Endpoint| endpoint.availability(now) == Availability::Ready;
+        match (is_ready(a), is_ready(b)) {
             (true, true) => Some(if b.load(now) < a.load(now) { b.clone() } else { a.clone() }),
             (true, false) => Some(a.clone()),
             (false, true) => Some(b.clone()),
             // Both draws are out; with a few endpoints down, look at the rest before giving up.
-            (false, false) => all.iter().find(|e| e.retry_at(now).is_none()).cloned(),
+            (false, false) => all.iter().find(|endpoint| is_ready(endpoint)).cloned(),
+        }
+    }
+
+    fn try_pick(&self, now: Instant) -> Option<Picked> {
+        loop {
+            let endpoint = self.ready(now)?;
+            // Another request may have taken the probe in between; then look again.
+            let Some(verdict) = endpoint.enter(now) else { continue };
+            if self.gate.is_stalled.load(Relaxed) && endpoint.is_proven() {
+                self.flows();
+            }
+            return Some(Picked { pending: endpoint.begin(), endpoint, verdict });
         }
     }
 
     fn earliest_retry(&self, now: Instant) -> Option<Instant> {
-        self.endpoints.load().iter().filter_map(|e| e.retry_at(now)).min()
+        let later = |endpoint: &Arc<Endpoint>| match endpoint.availability(now) {
+            Availability::Ready => Some(now),
+            Availability::NotBefore(at) => at,
+        };
+        self.endpoints.load().iter().filter_map(later).min()
     }
 
-    /// A ready endpoint, waiting until `deadline` for one. Once a wait has failed, later ones fail at once.
-    pub async fn pick(&self, deadline: Instant) -> Result<Arc<Endpoint>, Failure> {
-        if let Some(endpoint) = self.ready(Instant::now()) {
-            return Ok(endpoint);
+    /// A ready endpoint, waiting for one. When none was for the failfast time, all who wait fail, and later ones at once.
+    pub async fn pick(&self, failfast: Duration) -> Result<Picked, Failure> {
+        let metrics = self.metrics.as_ref();
+        if let Some(picked) = self.try_pick(Instant::now()) {
+            if let Some(metrics) = metrics {
+                metrics.passed();
+            }
+            return Ok(picked);
         }
         if let Some(reason) = self.refusal.lock().clone() {
             return Err(Failure::BackendUnusable(reason));
         }
-        if self.failing.load(Relaxed) {
+        if self.gate.is_shut.load(Relaxed) {
             return Err(Failure::LoadShed);
         }
         let _place = self.queue()?;
+        let queued = metrics.map(BalancerMetrics::queued);
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let now = Instant::now();
-            if let Some(endpoint) = self.ready(now) {
-                return Ok(endpoint);
+            if let Some(picked) = self.try_pick(now) {
+                if let Some(queued) = queued {
+                    queued.passed();
+                }
+                return Ok(picked);
             }
+            let deadline = self.stalls(now) + failfast;
             if now >= deadline {
-                self.failing.store(true, Relaxed);
+                self.shut();
+            }
+            if self.gate.is_shut.load(Relaxed) {
                 return Err(Failure::FailFast);
             }
             let until = self.earliest_retry(now).map_or(deadline, |at| at.min(deadline));
@@ -177,13 +219,45 @@ impl Balancer {
         }
     }
 
+    /// Since when nothing could be sent, beginning now if it did not yet.
+    fn stalls(&self, now: Instant) -> Instant {
+        let since = *self.gate.stalled_since.lock().get_or_insert(now);
+        self.gate.is_stalled.store(true, Relaxed);
+        since
+    }
+
+    /// Something could be sent: the wait is over, and the gate opens.
+    fn flows(&self) {
+        self.gate.is_stalled.store(false, Relaxed);
+        *self.gate.stalled_since.lock() = None;
+        if self.gate.is_shut.swap(false, Relaxed)
+            && let Some(metrics) = &self.metrics
+        {
+            metrics.gate(true);
+        }
+    }
+
+    fn shut(&self) {
+        if !self.gate.is_shut.swap(true, Relaxed) {
+            if let Some(metrics) = &self.metrics {
+                metrics.gate(false);
+            }
+            self.changed.notify_waiters();
+        }
+    }
+
     pub fn reached(&self, endpoint: &Endpoint) {
-        endpoint.connected();
-        self.failing.store(false, Relaxed);
+        if endpoint.connected() {
+            self.count_endpoints();
+        }
+        if self.gate.is_stalled.load(Relaxed) {
+            self.flows();
+        }
     }
 
     pub fn not_reached(&self, endpoint: &Endpoint) {
         endpoint.unreachable(&mut self.rng.lock());
+        self.count_endpoints();
     }
 
     fn queue(&self) -> Result<Place<'_>, Failure> {
@@ -203,17 +277,8 @@ impl Drop for Place<'_> {
 
 impl Drop for Balancer {
     fn drop(&mut self) {
-        if self.path.is_empty() {
-            return;
-        }
-        let Some(proxy) = self.proxy.upgrade() else {
-            return;
-        };
-        let mut by_path = proxy.balancers.by_path.lock();
-        // A successor may have taken the path already; then discovery goes on for it.
-        if by_path.get(&self.path).is_some_and(|known| known.strong_count() == 0) {
-            by_path.remove(&self.path);
-            proxy.events.push(Kind::ReleaseEndpoints(ReleaseEndpoints { path: self.path.clone() }));
+        if let (Some(subject), Some(proxy)) = (&self.subject, self.proxy.upgrade()) {
+            proxy.balancers.released(&subject.balancing.path);
         }
     }
 }

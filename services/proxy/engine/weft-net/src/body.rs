@@ -2,10 +2,11 @@
 //! reuse depend on (observability.md 1.3).
 
 use std::{
+    collections::VecDeque,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -13,11 +14,17 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use weft_core::{
+    failure::Expired,
     headers::grpc_status,
-    metrics::{HttpMetrics, Outcome},
+    metrics::{HttpMetrics, RouteOutcome},
+    outbound::ResponseHead,
 };
 
-use crate::{client::Reusable, endpoint::Pending};
+use crate::{
+    replay::ReplayBody,
+    routing::RouteWatch,
+    watch::{Broken, RequestWatch, ResponseWatch, broken},
+};
 
 pub struct Body {
     inner: Inner,
@@ -28,71 +35,56 @@ enum Inner {
     Done,
     Full(Bytes),
     Incoming(Incoming),
+    Replay(ReplayBody),
+    Peeked(Box<Peeked>),
+}
+
+/// Frames that were looked at, and what follows them.
+struct Peeked {
+    frames: VecDeque<Result<Frame<Bytes>, BodyError>>,
+    rest: Body,
 }
 
 enum Watch {
     Nothing,
-    /// Counts the request when its body is first polled.
-    Request(Arc<HttpMetrics>),
+    Request(RequestWatch),
     Response(Box<ResponseWatch>),
 }
 
-/// What waits for a response's body.
-pub struct ResponseWatch {
-    pub metrics: Arc<HttpMetrics>,
-    pub started: Instant,
-    pub status: u16,
-    pub is_grpc: bool,
-    pub grpc_status: Option<u8>,
-    /// A broken gRPC body ends in trailers when the client speaks HTTP/2.
-    pub fails_with_trailers: bool,
-    /// Outstanding work of the endpoint, until the first body frame.
-    pub pending: Option<Pending>,
-    /// An HTTP/1 connection to give back once the body has ended.
-    pub reusable: Option<Reusable>,
-    latency_done: bool,
-    ended: bool,
+/// Why a body broke off.
+#[derive(Debug)]
+pub enum BodyError {
+    Peer(hyper::Error),
+    TimedOut(Expired, h2::Error),
 }
 
-impl ResponseWatch {
-    pub fn new(metrics: Arc<HttpMetrics>, started: Instant, status: u16, headers: &HeaderMap) -> Self {
-        let is_grpc = weft_core::headers::is_grpc(headers);
-        Self {
-            metrics,
-            started,
-            status,
-            is_grpc,
-            grpc_status: if is_grpc { grpc_status(headers) } else { None },
-            fails_with_trailers: false,
-            pending: None,
-            reusable: None,
-            latency_done: false,
-            ended: false,
+impl BodyError {
+    fn timed_out(expired: Expired) -> Self {
+        // Reaches an HTTP/2 client as this reset.
+        Self::TimedOut(expired, h2::Reason::CANCEL.into())
+    }
+}
+
+impl From<hyper::Error> for BodyError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Peer(error)
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer(error) => error.fmt(f),
+            Self::TimedOut(expired, _) => expired.fmt(f),
         }
     }
+}
 
-    fn first_frame(&mut self) {
-        if !std::mem::replace(&mut self.latency_done, true) {
-            self.metrics.latency(Some(self.status), self.started.elapsed());
-            if let Some(pending) = self.pending.take() {
-                pending.sample();
-            }
-        }
-    }
-
-    fn end(&mut self, error: &'static str) {
-        if !std::mem::replace(&mut self.ended, true) {
-            self.first_frame();
-            self.metrics.response(Outcome {
-                status: Some(self.status),
-                is_grpc: self.is_grpc,
-                grpc_status: self.grpc_status,
-                error,
-            });
-            match self.reusable.take() {
-                Some(reusable) if error.is_empty() => reusable.give_back(),
-                _ => {}
-            }
+impl std::error::Error for BodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Peer(error) => Some(error),
+            Self::TimedOut(_, reset) => Some(reset),
         }
     }
 }
@@ -111,12 +103,24 @@ impl Body {
         Self { inner: Inner::Incoming(incoming), watch: Watch::Nothing }
     }
 
+    pub fn replay(body: ReplayBody) -> Self {
+        Self { inner: Inner::Replay(body), watch: Watch::Nothing }
+    }
+
     /// Counts a request: now if it has no body, else when the body is first asked for.
     pub fn count_request(&mut self, metrics: &Arc<HttpMetrics>) {
+        match &mut self.watch {
+            Watch::Request(watch) => watch.count = Some(metrics.clone()),
+            _ => self.watch_request(RequestWatch { count: Some(metrics.clone()), frames: None, watched: None }),
+        }
+    }
+
+    /// For a request without a body everything is told now.
+    pub fn watch_request(&mut self, mut watch: RequestWatch) {
         if self.is_end_stream() {
-            metrics.requests.incr();
+            watch.count();
         } else {
-            self.watch = Watch::Request(metrics.clone());
+            self.watch = Watch::Request(watch);
         }
     }
 
@@ -124,35 +128,64 @@ impl Body {
         self.watch = Watch::Response(Box::new(watch));
     }
 
-    /// The reason of a broken stream, as a label.
-    fn error_label(error: &hyper::Error) -> &'static str {
-        use std::error::Error;
-        if error.is_timeout() {
-            return "timeout";
+    /// What the answer says so far. Looks at the first frame, and at the next if it is there already: a code that calls
+    /// for another try may be in the trailers behind at most one data frame. Never waits for the second.
+    pub async fn peek(mut self, head: &mut ResponseHead) -> Self {
+        let mut frames = VecDeque::with_capacity(2);
+        let first = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await;
+        let is_data = matches!(&first, Some(Ok(frame)) if frame.is_data());
+        frames.extend(first);
+        if is_data {
+            let second = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut self).poll_frame(cx))).await;
+            if let Poll::Ready(second) = second {
+                frames.extend(second);
+            }
         }
-        let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);
-        match h2 {
-            Some(h2::Reason::CANCEL) => "h2(CANCEL)",
-            Some(h2::Reason::REFUSED_STREAM) => "h2(REFUSED_STREAM)",
-            Some(h2::Reason::INTERNAL_ERROR) => "h2(INTERNAL_ERROR)",
-            Some(h2::Reason::PROTOCOL_ERROR) => "h2(PROTOCOL_ERROR)",
-            Some(h2::Reason::NO_ERROR) => "h2(NO_ERROR)",
-            Some(h2::Reason::ENHANCE_YOUR_CALM) => "h2(ENHANCE_YOUR_CALM)",
-            Some(_) => "h2(OTHER)",
-            None => "unclassified",
+        if let Some(Ok(last)) = frames.back()
+            && let Some(trailers) = last.trailers_ref()
+        {
+            head.grpc_status = head.grpc_status.or_else(|| grpc_status(trailers));
+        }
+        Self { inner: Inner::Peeked(Box::new(Peeked { frames, rest: self })), watch: Watch::Nothing }
+    }
+
+    /// This is the answer that the route's client gets.
+    pub fn watch_route(&mut self, route: RouteWatch) {
+        if let Inner::Peeked(peeked) = &mut self.inner {
+            return peeked.rest.watch_route(route);
+        }
+        let Watch::Response(watch) = &mut self.watch else { return };
+        let legacy = watch.outcome("");
+        if watch.latency_done {
+            route.first_frame(watch.status);
+        }
+        let Some(outbound) = &mut watch.outbound else { return };
+        if watch.ended {
+            let grpc_status = if legacy.is_grpc { legacy.grpc_status } else { None };
+            route.ended(RouteOutcome { http_status: legacy.status, grpc_status, error: "" }, legacy);
+        } else {
+            outbound.route = Some(route);
         }
     }
 }
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if let Watch::Request(metrics) = &this.watch {
-            metrics.requests.incr();
-            this.watch = Watch::Nothing;
+        match &mut this.watch {
+            Watch::Nothing => {}
+            Watch::Request(watch) => watch.count(),
+            Watch::Response(watch) => {
+                let deadlines = watch.outbound.as_mut().and_then(|outbound| outbound.deadlines.as_mut());
+                if let Some(deadlines) = deadlines.filter(|_| !watch.ended)
+                    && let Poll::Ready(expired) = deadlines.poll_expired(cx)
+                {
+                    return Poll::Ready(this.breaks(BodyError::timed_out(expired)));
+                }
+            }
         }
         let frame = match &mut this.inner {
             Inner::Done => None,
@@ -161,32 +194,49 @@ impl HttpBody for Body {
                 this.inner = Inner::Done;
                 Some(Ok(Frame::data(bytes)))
             }
-            Inner::Incoming(incoming) => ready!(Pin::new(incoming).poll_frame(cx)),
+            Inner::Incoming(incoming) => {
+                ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map_err(BodyError::from))
+            }
+            Inner::Replay(replay) => ready!(replay.poll_frame(cx)),
+            Inner::Peeked(peeked) => match peeked.frames.pop_front() {
+                Some(frame) => Some(frame),
+                None => ready!(Pin::new(&mut peeked.rest).poll_frame(cx)),
+            },
         };
-        let Watch::Response(watch) = &mut this.watch else {
-            return Poll::Ready(frame);
-        };
-        match frame {
-            None => {
-                watch.end("");
-                Poll::Ready(None)
-            }
-            Some(Ok(frame)) => {
-                watch.first_frame();
-                if let Some(trailers) = frame.trailers_ref() {
-                    watch.grpc_status = watch.grpc_status.or_else(|| grpc_status(trailers));
-                    watch.end("");
+        match &mut this.watch {
+            Watch::Nothing => Poll::Ready(frame),
+            Watch::Request(watch) => {
+                match &frame {
+                    Some(Ok(frame)) => {
+                        if let (Some(data), Some(sizes)) = (frame.data_ref(), &watch.frames) {
+                            sizes.observe(data.len() as f64);
+                        }
+                        if let Some(watched) = &watch.watched {
+                            watched.moved();
+                        }
+                    }
+                    Some(Err(_)) | None => this.watch = Watch::Nothing,
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(frame)
             }
-            Some(Err(error)) => {
-                watch.end(Self::error_label(&error));
-                if watch.is_grpc && watch.fails_with_trailers {
-                    this.inner = Inner::Done;
-                    return Poll::Ready(Some(Ok(Frame::trailers(unavailable()))));
+            Watch::Response(watch) => Poll::Ready(match frame {
+                None => {
+                    watch.end(Broken::default());
+                    None
                 }
-                Poll::Ready(Some(Err(error)))
-            }
+                Some(Ok(frame)) => {
+                    watch.first_frame();
+                    if let Some(data) = frame.data_ref() {
+                        watch.data(data.len());
+                    }
+                    if let Some(trailers) = frame.trailers_ref() {
+                        watch.grpc_status = watch.grpc_status.or_else(|| grpc_status(trailers));
+                        watch.end(Broken::default());
+                    }
+                    Some(Ok(frame))
+                }
+                Some(Err(error)) => return Poll::Ready(this.breaks(error)),
+            }),
         }
     }
 
@@ -195,6 +245,8 @@ impl HttpBody for Body {
             Inner::Done => true,
             Inner::Full(_) => false,
             Inner::Incoming(incoming) => incoming.is_end_stream(),
+            Inner::Replay(replay) => replay.is_end_stream(),
+            Inner::Peeked(peeked) => peeked.frames.is_empty() && peeked.rest.is_end_stream(),
         }
     }
 
@@ -203,7 +255,36 @@ impl HttpBody for Body {
             Inner::Done => SizeHint::with_exact(0),
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Incoming(incoming) => incoming.size_hint(),
+            Inner::Replay(replay) => replay.size_hint(),
+            Inner::Peeked(peeked) => peeked.size_hint(),
         }
+    }
+}
+
+impl Body {
+    /// A gRPC client hears of a broken response in trailers, any other as the error it is.
+    fn breaks(&mut self, error: BodyError) -> Option<Result<Frame<Bytes>, BodyError>> {
+        let Watch::Response(watch) = &mut self.watch else {
+            return Some(Err(error));
+        };
+        watch.end(broken(&error));
+        let as_trailers = watch.is_grpc && watch.fails_with_trailers;
+        // Whatever else arrives is of no use any more.
+        self.inner = Inner::Done;
+        Some(if as_trailers { Ok(Frame::trailers(broken_trailers(&error))) } else { Err(error) })
+    }
+}
+
+impl Peeked {
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.size_hint();
+        let peeked: usize = self.frames.iter().flatten().filter_map(Frame::data_ref).map(Bytes::len).sum();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + peeked as u64);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + peeked as u64);
+        }
+        hint
     }
 }
 
@@ -215,14 +296,19 @@ impl Drop for Body {
             if !complete && !watch.ended {
                 watch.reusable = None;
             }
-            watch.end("");
+            watch.end(Broken { label: "", reason: if complete { "" } else { "UNKNOWN" } });
         }
     }
 }
 
-fn unavailable() -> HeaderMap {
+fn broken_trailers(error: &BodyError) -> HeaderMap {
+    let (code, message) = match error {
+        BodyError::Peer(_) => ("14", "upstream stream broke"),
+        BodyError::TimedOut(Expired::Idle, _) => ("4", "stream idled out"),
+        BodyError::TimedOut(..) => ("4", "response timed out"),
+    };
     let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from_static("14"));
-    trailers.insert("grpc-message", HeaderValue::from_static("upstream stream broke"));
+    trailers.insert("grpc-status", HeaderValue::from_static(code));
+    trailers.insert("grpc-message", HeaderValue::from_static(message));
     trailers
 }

@@ -1,4 +1,4 @@
-//! One endpoint with its connections, its load and whether it can be reached now.
+//! One endpoint with its connections, its load, and whether it takes a request now: reachable, and not failing.
 
 use std::{
     sync::{
@@ -8,19 +8,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::{HeaderMap, header};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use weft_core::{
-    balance::{PeakEwma, Rng},
+    backoff::Backoff,
+    balance::{Load, PeakEwma, Penalty, Rng},
+    breaker::{Accrual, Admission, Breaker, Class},
     endpoint::{EndpointInfo, OutboundTls, ProtocolHint},
     metrics::{HttpMetrics, Labels},
-    settings::BackoffSettings,
     transport_header::Session,
 };
 
 use crate::{
     client::{Client, ClientSettings},
     connect::{Connector, HeaderTarget},
-    proxy::Proxy,
+    proxy::{Proxy, seed},
 };
 
 pub struct Endpoint {
@@ -30,9 +33,23 @@ pub struct Endpoint {
     /// `direction`, `authority`, TARGET, TLS_OUT and DST.
     pub labels: Labels,
     load: Mutex<PeakEwma>,
+    penalty: Option<Penalty>,
     pending: AtomicU32,
     reach: Mutex<Reach>,
-    backoff: BackoffSettings,
+    backoff: Backoff,
+    /// None when the policy does not accrue failures.
+    breaker: Option<Mutex<Breaker>>,
+    /// Wakes those who wait for an endpoint.
+    changed: Arc<Notify>,
+}
+
+/// What a balancer gives each of its endpoints.
+#[derive(Clone)]
+pub struct EndpointSettings {
+    pub load: Load,
+    pub accrual: Option<Accrual>,
+    /// Told when the endpoint may take requests again.
+    pub changed: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -49,13 +66,7 @@ pub struct Pending {
 
 impl Endpoint {
     /// authority: the logical name that led here, for labels; empty for plain forwarding.
-    pub fn new(
-        proxy: &Proxy,
-        info: EndpointInfo,
-        authority: &str,
-        default_rtt: Duration,
-        decay: Duration,
-    ) -> Arc<Self> {
+    pub fn new(proxy: &Proxy, info: EndpointInfo, authority: &str, own: EndpointSettings) -> Arc<Self> {
         let mut labels = Labels::default();
         labels.add("direction", "outbound");
         let mut transport = labels.clone().with("peer", "dst");
@@ -86,14 +97,18 @@ impl Endpoint {
             max_idle: settings.max_idle_conns_per_endpoint,
             max_header_bytes: settings.max_header_bytes,
         };
+        let now = Instant::now();
         Arc::new(Self {
             client: Client::new(connector, client),
             http: proxy.metrics.http.metrics(labels.clone()),
             labels,
-            load: Mutex::new(PeakEwma::new(default_rtt, decay, Instant::now())),
+            load: Mutex::new(PeakEwma::new(own.load.default_rtt, own.load.decay, now)),
+            penalty: own.load.penalty,
             pending: AtomicU32::new(0),
             reach: Mutex::default(),
             backoff: settings.outbound_connect_backoff,
+            breaker: own.accrual.map(|accrual| Mutex::new(Breaker::new(accrual, now))),
+            changed: own.changed,
             info,
         })
     }
@@ -107,16 +122,42 @@ impl Endpoint {
         Pending { endpoint: self.clone(), started: Instant::now() }
     }
 
-    /// None: ready. Some: when it may be tried again.
-    pub fn retry_at(&self, now: Instant) -> Option<Instant> {
-        self.reach.lock().retry_at.filter(|at| *at > now)
+    pub fn availability(&self, now: Instant) -> Availability {
+        if let Some(at) = self.reach.lock().retry_at.filter(|at| *at > now) {
+            return Availability::NotBefore(Some(at));
+        }
+        match self.breaker.as_ref().map(|breaker| breaker.lock().admission(now)) {
+            None | Some(Admission::Open | Admission::Probe) => Availability::Ready,
+            Some(Admission::Shut(until)) => Availability::NotBefore(until),
+        }
     }
 
-    pub fn connected(&self) {
+    /// Reached when last tried, and not shut for its failures.
+    pub fn is_proven(&self) -> bool {
+        self.reach.lock().failures == 0 && self.breaker.as_ref().is_none_or(|breaker| breaker.lock().is_open())
+    }
+
+    /// What will hear how a request that is sent now turns out. None when another took the one place of a probe.
+    pub fn enter(self: &Arc<Self>, now: Instant) -> Option<Verdict> {
+        let Some(breaker) = &self.breaker else {
+            return Some(Verdict { endpoint: None, is_probe: false });
+        };
+        let mut breaker = breaker.lock();
+        let is_probe = !breaker.is_open();
+        if is_probe && !breaker.begin_probe(now) {
+            return None;
+        }
+        Some(Verdict { endpoint: Some(self.clone()), is_probe })
+    }
+
+    /// True when it had failed before.
+    pub fn connected(&self) -> bool {
         let mut reach = self.reach.lock();
-        if reach.failures > 0 {
+        let failed = reach.failures > 0;
+        if failed {
             *reach = Reach::default();
         }
+        failed
     }
 
     /// Out of rotation for a growing, jittered while. Several callers that waited for one attempt count once.
@@ -126,10 +167,8 @@ impl Endpoint {
         if reach.retry_at.is_some_and(|at| at > now) {
             return;
         }
-        let base = self.backoff.min.saturating_mul(1 << reach.failures.min(16)).min(self.backoff.max);
-        let jitter = base.mul_f64(self.backoff.jitter_ratio * (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64);
+        reach.retry_at = Some(now + self.backoff.delay(reach.failures, rng.next_u64()));
         reach.failures = reach.failures.saturating_add(1);
-        reach.retry_at = Some(now + (base + jitter).min(self.backoff.max));
     }
 
     /// What a transport header says about HTTP to this endpoint.
@@ -156,6 +195,55 @@ impl Pending {
     pub fn sample(self) {
         let now = Instant::now();
         self.endpoint.load.lock().record(now.duration_since(self.started), now);
+    }
+
+    /// What a failing answer weighs instead of its latency; None when it is to be measured.
+    pub fn penalty(&self, status: u16, grpc_status: Option<u8>, headers: &HeaderMap) -> Option<Duration> {
+        let penalty = self.endpoint.penalty.as_ref()?;
+        let hint = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        penalty.of(status, grpc_status, hint.map(Duration::from_secs))
+    }
+
+    pub fn penalise(self, weight: Duration) {
+        self.endpoint.load.lock().record(weight, Instant::now());
+    }
+}
+
+/// Whether an endpoint takes a request now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    Ready,
+    /// None while its probe is under way.
+    NotBefore(Option<Instant>),
+}
+
+/// One request's place with its endpoint's breaker.
+pub struct Verdict {
+    /// None once recorded, or when the endpoint has no breaker.
+    endpoint: Option<Arc<Endpoint>>,
+    is_probe: bool,
+}
+
+impl Verdict {
+    /// Only the first record of a request counts.
+    pub fn record(&mut self, class: Class) {
+        let Some(endpoint) = self.endpoint.take() else { return };
+        let Some(breaker) = &endpoint.breaker else { return };
+        breaker.lock().record(class, self.is_probe, Instant::now(), seed());
+        if self.is_probe {
+            endpoint.changed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Verdict {
+    fn drop(&mut self) {
+        if let Some(endpoint) = self.endpoint.take().filter(|_| self.is_probe)
+            && let Some(breaker) = &endpoint.breaker
+        {
+            breaker.lock().abandon_probe(Instant::now());
+            endpoint.changed.notify_waiters();
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use weft_core::{
 };
 
 use crate::{
-    body::{Body, ResponseWatch},
+    body::Body,
     client::{Client, Reusable, SendFailure},
     conn::Conn,
     inbound::{Arrival, log_denial},
@@ -25,6 +25,7 @@ use crate::{
     respond::{AnswerTo, Ended},
     serve::{Answer, BoxError, Handler, HttpVersion, ServeSettings},
     upgrade,
+    watch::ResponseWatch,
 };
 
 /// Sends of one request over connections that turn out to be gone before anything was written.

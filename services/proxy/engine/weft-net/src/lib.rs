@@ -3,13 +3,17 @@
 
 mod accept;
 mod admin;
+mod attempt;
 mod balancer;
+mod balancer_metrics;
 mod body;
 mod cache;
 mod client;
 mod conn;
 mod connect;
 mod control;
+mod deadlines;
+mod discovery;
 mod dns;
 mod drain;
 mod endpoint;
@@ -27,11 +31,15 @@ mod outbound_http;
 mod ports;
 mod process;
 mod proxy;
+mod replay;
 mod respond;
+mod retry;
+mod routing;
 mod serve;
 mod splice;
 mod targets;
 mod upgrade;
+mod watch;
 
 pub use engine::{CommandError, Engine};
 pub use identity::{generate_key_and_csr, verify_leaf};

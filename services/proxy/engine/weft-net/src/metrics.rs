@@ -4,7 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use weft_core::{
     failure::Failure,
-    metrics::{Counter, Family, Gauge, Histogram, HttpFamilies, Kind, LATENCY_MS, Labels, Registry},
+    metrics::{
+        Counter, Family, Gauge, Histogram, HttpFamilies, Kind, LATENCY_MS, Labels, Registry, RouteFamilies, RouteKind,
+    },
+    outbound::Carries,
+};
+
+use crate::{
+    balancer_metrics::{BalancerFamilies, BalancerMetrics},
+    discovery::Subject,
 };
 
 const DETECT_S: &[f64] = &[0.001, 0.1];
@@ -22,6 +30,10 @@ pub struct Metrics {
     outbound_http_errors: Arc<Family<Counter>>,
     pub outbound_tcp_errors: Arc<Family<Counter>>,
     pub http: Arc<HttpFamilies>,
+    /// Of ServiceProfile routes: what their clients see, and each try.
+    pub profile_routes: Arc<HttpFamilies>,
+    pub profile_tries: Arc<HttpFamilies>,
+    pub profile_retryable: Arc<Family<Counter>>,
     open: Arc<Family<Counter>>,
     open_now: Arc<Family<Gauge>>,
     read: Arc<Family<Counter>>,
@@ -33,6 +45,13 @@ pub struct Metrics {
     pub transport_header: Arc<Family<Counter>>,
     pub outbound_route_open: Arc<Family<Counter>>,
     pub outbound_route_close: Arc<Family<Counter>>,
+    pub outbound_tls_open: Arc<Family<Counter>>,
+    pub outbound_tls_close: Arc<Family<Counter>>,
+    pub http_routes: Arc<RouteFamilies>,
+    pub grpc_routes: Arc<RouteFamilies>,
+    http_balancers: BalancerFamilies,
+    tcp_balancers: BalancerFamilies,
+    tls_balancers: BalancerFamilies,
     /// By client address, so that clients which still lack a proxy can be found.
     pub unmeshed: Arc<Family<Counter>>,
     pub exchanges: Arc<Family<Counter>>,
@@ -82,6 +101,9 @@ impl Metrics {
             ),
             outbound_tcp_errors: counter("outbound_tcp_errors_total", "Outbound TCP connections that failed."),
             http: HttpFamilies::new(&registry),
+            profile_routes: HttpFamilies::of_routes(&registry),
+            profile_tries: HttpFamilies::of_tries(&registry),
+            profile_retryable: counter("route_retryable_total", "Requests of ServiceProfile routes that were retried."),
             open: counter("tcp_open_total", "Total count of opened connections."),
             open_now: registry.family("tcp_open_connections", "Connections now open.", Kind::Gauge, Gauge::default),
             read: counter("tcp_read_bytes_total", "Total bytes read from peers."),
@@ -102,6 +124,13 @@ impl Metrics {
             ),
             outbound_route_open: counter("outbound_tcp_route_open_total", "Connections dispatched to opaque routes."),
             outbound_route_close: counter("outbound_tcp_route_close_total", "Closed connections of opaque routes."),
+            outbound_tls_open: counter("outbound_tls_route_open_total", "Connections dispatched to TLS routes."),
+            outbound_tls_close: counter("outbound_tls_route_close_total", "Closed connections of TLS routes."),
+            http_routes: RouteFamilies::new(&registry, RouteKind::Http),
+            grpc_routes: RouteFamilies::new(&registry, RouteKind::Grpc),
+            http_balancers: BalancerFamilies::new(&registry, Carries::Http),
+            tcp_balancers: BalancerFamilies::new(&registry, Carries::Tcp),
+            tls_balancers: BalancerFamilies::new(&registry, Carries::Tls),
             unmeshed: counter(
                 "weft_inbound_unmeshed_total",
                 "Requests, and connections of opaque bytes, that were permitted without mesh TLS.",
@@ -130,6 +159,16 @@ impl Metrics {
             close: self.close.clone(),
             labels: labels.clone(),
         })
+    }
+
+    /// The series of a balancer, made when it is.
+    pub fn balancer(&self, subject: &Subject, failfast: Duration) -> BalancerMetrics {
+        let families = match subject.carries {
+            Carries::Http => &self.http_balancers,
+            Carries::Tcp => &self.tcp_balancers,
+            Carries::Tls => &self.tls_balancers,
+        };
+        families.balancer(subject, failfast)
     }
 
     pub fn inbound_failure(&self, failure: &Failure, labels: &Labels) {

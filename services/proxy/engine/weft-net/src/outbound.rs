@@ -5,25 +5,25 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use weft_core::{
     addr::canonical,
-    balance::weighted,
     detect::Detected,
     endpoint::target_labels,
     failure::Failure,
     metrics::Labels,
-    outbound::{ClientProtocol, Distribution, OpaqueOutcome, OpaqueRoute},
+    outbound::{ClientProtocol, OpaqueFilter, OpaqueRoute},
 };
 use weft_proto::engine::log::Level;
 
 use crate::{
-    accept::{Detection, detect_http},
-    balancer::Balancer,
+    accept::{Detection, detect_http, server_name},
+    balancer::{Balancer, Picked},
     conn::{Conn, Rewound, Transport, tune},
     endpoint::Endpoint,
     exchange::{ExchangeMetrics, splice_counted},
     outbound_http,
     proxy::Proxy,
+    routing::Routing,
     serve::HttpVersion,
-    targets::{Routing, TargetLease},
+    targets::TargetLease,
 };
 
 pub async fn connection(proxy: Arc<Proxy>, stream: TcpStream) {
@@ -101,9 +101,14 @@ async fn dispatch(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, routi
             count("opaq");
             return forward(&proxy, dst, &routing, opaque, conn).await;
         }
-        ClientProtocol::Tls(opaque) => {
+        ClientProtocol::Tls(routes) => {
             count("tls");
-            return forward(&proxy, dst, &routing, opaque, conn).await;
+            let sni = server_name(&mut conn, proxy.settings.outbound_detect_timeout).await;
+            let Ok(sni) = sni.map(Option::unwrap_or_default) else { return };
+            return match routes.find(&sni) {
+                Some(route) => forward_tls(&proxy, dst, &routing, route, &sni, conn).await,
+                None => count_error(&proxy, dst, "unexpected"),
+            };
         }
         // An HTTP client deserves an answer, so look whether it is one.
         ClientProtocol::Invalid(_) => match detect(&proxy, &routing, &mut conn).await {
@@ -124,48 +129,80 @@ async fn detect(proxy: &Proxy, routing: &Routing, conn: &mut Conn) -> Option<Det
     detected.ok()
 }
 
-async fn forward(proxy: &Arc<Proxy>, dst: SocketAddr, routing: &Routing, route: &OpaqueRoute, mut conn: Conn) {
+async fn forward(proxy: &Arc<Proxy>, dst: SocketAddr, routing: &Routing, route: &OpaqueRoute, conn: Conn) {
+    let mut labels = route_labels(routing, route);
+    labels.add("target_ip", &dst.ip().to_string());
+    labels.add("target_port", &dst.port().to_string());
+    proxy.metrics.outbound_route_open.series(&labels).incr();
+    let error = carry(proxy, dst, routing, route, conn).await;
+    proxy.metrics.outbound_route_close.series(&labels.with("error", error)).incr();
+}
+
+async fn forward_tls(
+    proxy: &Arc<Proxy>,
+    dst: SocketAddr,
+    routing: &Routing,
+    route: &OpaqueRoute,
+    sni: &str,
+    conn: Conn,
+) {
+    let mut labels = route_labels(routing, route);
+    labels.add("hostname", if proxy.settings.outbound_metrics_hostname_labels { sni } else { "" });
+    proxy.metrics.outbound_tls_open.series(&labels).incr();
+    let error = carry(proxy, dst, routing, route, conn).await;
+    proxy.metrics.outbound_tls_close.series(&labels.with("error", error)).incr();
+}
+
+fn route_labels(routing: &Routing, route: &OpaqueRoute) -> Labels {
     let mut labels = routing.parent.clone();
     if let Some(meta) = &route.meta {
         meta.route_labels(&mut labels);
     }
-    labels.add("target_ip", &dst.ip().to_string());
-    labels.add("target_port", &dst.port().to_string());
-    proxy.metrics.outbound_route_open.series(&labels).incr();
-    let error = match &route.outcome {
-        OpaqueOutcome::Forbidden => "forbidden",
-        OpaqueOutcome::Invalid(_) => "invalid_policy",
-        OpaqueOutcome::Forward(distribution) => match choose(proxy, routing, distribution) {
-            Err(_) => "invalid_backend",
-            Ok(balancer) => match connect(proxy, &balancer).await {
-                Ok((endpoint, mut server)) => {
-                    let exchanges = ExchangeMetrics::new(&proxy.metrics, &endpoint.labels);
-                    // How the connection ended is counted by its two sockets.
-                    let _ = splice_counted(&mut conn, &mut server, &exchanges).await;
-                    ""
-                }
-                Err(failure) => {
-                    count_error(proxy, dst, failure.metric_label().unwrap_or("unexpected"));
-                    let fields = [("dst", dst.to_string()), ("error", failure.to_string())];
-                    proxy.events.log(Level::Warn, "outbound", "connection failed", &fields);
-                    "unexpected"
-                }
-            },
+    labels
+}
+
+/// The `error` label of how it ended; empty when the bytes flowed.
+async fn carry(
+    proxy: &Arc<Proxy>,
+    dst: SocketAddr,
+    routing: &Routing,
+    route: &OpaqueRoute,
+    mut conn: Conn,
+) -> &'static str {
+    let refused = |filter: &OpaqueFilter| match filter {
+        OpaqueFilter::Forbidden => "forbidden",
+        OpaqueFilter::Invalid(_) => "invalid_policy",
+    };
+    let chosen = route.backends.choose(|backend| routing.is_available(proxy, backend), || proxy.random());
+    let filter = route.refusal.as_ref().or(chosen.ok().and_then(|chosen| chosen.filters.as_ref()));
+    let balancer = chosen.ok().and_then(|chosen| routing.balancer(proxy, chosen.backend));
+    let error = match (filter, balancer) {
+        (Some(filter), _) => refused(filter),
+        (None, None) => "invalid_backend",
+        (None, Some(balancer)) => match connect(proxy, balancer).await {
+            Ok((endpoint, mut server)) => {
+                let exchanges = ExchangeMetrics::new(&proxy.metrics, &endpoint.labels);
+                // How the connection ended is counted by its two sockets.
+                let _ = splice_counted(&mut conn, &mut server, &exchanges).await;
+                return "";
+            }
+            Err(failure) => {
+                count_error(proxy, dst, failure.metric_label().unwrap_or("unexpected"));
+                let fields = [("dst", dst.to_string()), ("error", failure.to_string())];
+                proxy.events.log(Level::Warn, "outbound", "connection failed", &fields);
+                "unexpected"
+            }
         },
     };
-    if !error.is_empty() {
-        // Tells a waiting client at once instead of when the socket is dropped.
-        let _ = conn.shutdown().await;
-    }
-    proxy.metrics.outbound_route_close.series(&labels.with("error", error)).incr();
+    // Tells a waiting client at once instead of when the socket is dropped.
+    let _ = conn.shutdown().await;
+    error
 }
 
 /// Tries endpoints until one answers or none has for the failfast time.
 async fn connect(proxy: &Proxy, balancer: &Arc<Balancer>) -> Result<(Arc<Endpoint>, Conn), Failure> {
-    let deadline = Instant::now() + proxy.settings.outbound_failfast;
     loop {
-        let endpoint = balancer.pick(deadline).await?;
-        let pending = endpoint.begin();
+        let Picked { endpoint, pending, .. } = balancer.pick(proxy.settings.outbound_failfast).await?;
         match endpoint.client.connector().connect(None).await {
             Ok(conn) => {
                 pending.sample();
@@ -177,35 +214,8 @@ async fn connect(proxy: &Proxy, balancer: &Arc<Balancer>) -> Result<(Arc<Endpoin
     }
 }
 
-pub fn endpoint_failed(proxy: &Proxy, balancer: &Balancer, endpoint: &crate::endpoint::Endpoint, failure: &Failure) {
+pub fn endpoint_failed(proxy: &Proxy, balancer: &Balancer, endpoint: &Endpoint, failure: &Failure) {
     balancer.not_reached(endpoint);
     let fields = [("endpoint", endpoint.info.addr.to_string()), ("error", failure.to_string())];
     proxy.events.log(Level::Warn, "outbound", "endpoint cannot be reached", &fields);
-}
-
-/// A backend of a distribution: by order or by weight, among those that could take a request now.
-pub fn choose(proxy: &Proxy, routing: &Routing, distribution: &Distribution) -> Result<Arc<Balancer>, Failure> {
-    let unusable = || Failure::BackendUnusable("it did not resolve".to_owned());
-    match distribution {
-        Distribution::Empty => Err(Failure::BackendUnusable("the route has no backend".to_owned())),
-        Distribution::First(backends) => {
-            let mut shed = false;
-            for backend in backends {
-                match routing.balancer(*backend) {
-                    Some(balancer) if balancer.is_available() => return Ok(balancer.clone()),
-                    Some(_) => shed = true,
-                    None => return Err(unusable()),
-                }
-            }
-            Err(if shed { Failure::LoadShed } else { unusable() })
-        }
-        Distribution::Random(backends) => {
-            // A backend that did not resolve keeps its share and fails it: traffic must not move silently.
-            let weights = backends.iter().map(|(backend, weight)| {
-                if routing.balancer(*backend).is_none_or(|balancer| balancer.is_available()) { *weight } else { 0 }
-            });
-            let drawn = weighted(weights, proxy.random()).ok_or(Failure::LoadShed)?;
-            routing.balancer(backends[drawn].0).cloned().ok_or_else(unusable)
-        }
-    }
 }

@@ -1,36 +1,31 @@
-//! Requests of the application: route, balance, carry, and shape what comes back (wire.md 2.7, 5.4, 5.5, 5.7).
+//! Requests of the application: find the rule, filter, send as it says, and count what came of it (wire.md 2.7, 5.7).
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 use weft_core::{
-    endpoint::{OutboundTls, ProtocolHint},
+    balance::Rng,
     failure::Failure,
-    headers::{self, PROXY_CONNECTION, PROXY_ERROR, REQUIRE_ID},
-    orig_proto::{self, OrigProto, host_of},
-    outbound::{ClientProtocol, HttpFilter, HttpRoutes},
-    route::RequestView,
-    transport_header::Session,
+    headers::{self, DST_CANONICAL, REQUIRE_ID},
+    orig_proto::host_of,
+    outbound::{ClientProtocol, HttpRoutes, HttpRule, Limits, Plan, RuleKind},
+    route::{RequestView, without_port},
 };
 
 use crate::{
-    balancer::Balancer,
-    body::{Body, ResponseWatch},
-    client::{Reusable, SendFailure},
+    attempt::Tries,
+    body::Body,
     conn::Conn,
-    endpoint::{Endpoint, Pending},
-    outbound::{choose, endpoint_failed},
     proxy::Proxy,
     respond::{AnswerTo, Ended},
+    retry,
+    routing::{Counts, Routing},
     serve::{Answer, BoxError, Handler, HttpVersion, ServeSettings},
-    targets::{Routing, TargetLease},
+    targets::TargetLease,
     upgrade,
 };
-
-/// Sends of one request over connections that turn out to be gone before anything was written.
-const MAX_UNSENT: usize = 5;
 
 pub async fn serve(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, conn: Conn, version: HttpVersion) {
     let handler = Arc::new(OutboundHttp { proxy: proxy.clone(), dst, target, close: Notify::new() });
@@ -75,7 +70,7 @@ impl Handler for OutboundHttp {
 }
 
 impl OutboundHttp {
-    async fn respond(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Ended> {
+    async fn respond(&self, request: Request<Incoming>) -> Result<Response<Body>, Ended> {
         let _admitted = self.proxy.admit()?;
         let routing = self.target.discovered().await;
         if let Some(reason) = &routing.refusal {
@@ -84,125 +79,78 @@ impl OutboundHttp {
         if request.method() == Method::CONNECT && request.uri().authority().is_none() {
             return Err(Failure::InvalidRequest("CONNECT needs an authority").into());
         }
-        let balancer = self.route(&routing, &request)?;
-        let switch = upgrade::asked(&mut request);
-        if switch.is_none() {
-            headers::strip_hop_by_hop(request.headers_mut());
-        }
-        request.headers_mut().remove(REQUIRE_ID);
-        let method = request.method().clone();
-        let version = request.version();
-        let mut exchange = self.send(&balancer, request.map(Body::incoming), switch.is_some()).await?;
-        let meshed = matches!(exchange.endpoint.info.tls, OutboundTls::Mesh(_));
-        let response = &mut exchange.response;
-        let upstream_closes = meshed && is_close(response.headers());
-        if meshed {
-            response.headers_mut().remove(PROXY_ERROR);
-            response.headers_mut().remove(PROXY_CONNECTION);
-        }
-        // An HTTP/1 message that came as HTTP/2 is one again; anything else keeps the version of the request.
-        let carried = OrigProto::take(response.headers_mut()).map(|orig| orig.version);
-        *response.version_mut() = carried.unwrap_or(version);
-        let switched = switch.is_some_and(|switch| switch.answer(&method, response, &self.proxy.drain));
-        if switched {
-            exchange.reusable = None;
-        } else {
-            headers::strip_hop_by_hop(response.headers_mut());
-            if upstream_closes && balancer.only_endpoint().is_some() {
-                self.close.notify_one();
-                if version == Version::HTTP_11 {
-                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                }
-            }
-        }
-        Ok(exchange.finish(version))
-    }
-
-    fn route(&self, routing: &Routing, request: &Request<Incoming>) -> Result<Arc<Balancer>, Failure> {
+        let started = Instant::now();
+        let host = host_of(&request);
         let view = RequestView {
             method: request.method(),
-            host: host_of(request),
+            host,
             path: request.uri().path(),
             query: request.uri().query().unwrap_or_default(),
             headers: request.headers(),
         };
         let routes = routes(routing.protocol(), request.version())?;
-        let rule = routes.rule(routes.find(&view).ok_or(Failure::NoRoute)?);
-        for filter in &rule.filters {
-            self.apply(filter)?;
-        }
-        choose(&self.proxy, routing, &rule.backends)
-    }
-
-    fn apply(&self, filter: &HttpFilter) -> Result<(), Failure> {
-        let strikes = |numerator: u32, denominator: u32| {
-            denominator > 0 && self.proxy.random() % u64::from(denominator) < u64::from(numerator)
-        };
-        match filter {
-            HttpFilter::Fail { status, message, numerator, denominator } if strikes(*numerator, *denominator) => {
-                Err(Failure::Injected { status: *status, message: message.clone() })
+        let (rule, prefix) = routes.find(&view).ok_or(Failure::NoRoute)?;
+        let labelled = self.proxy.settings.outbound_metrics_hostname_labels.then(|| without_port(host));
+        let counts = routing.counts(rule, labelled);
+        let watch = counts.clone().started(started);
+        match self.carry(&routing, rule, prefix, &counts, request).await {
+            Ok(mut response) => {
+                response.body_mut().watch_route(watch);
+                Ok(response)
             }
-            HttpFilter::FailGrpc { code, message, numerator, denominator } if strikes(*numerator, *denominator) => {
-                Err(Failure::InjectedGrpc { code: *code, message: message.clone() })
+            Err(ended) => {
+                watch.failed(&ended);
+                Err(ended)
             }
-            HttpFilter::Fail { .. } | HttpFilter::FailGrpc { .. } => Ok(()),
         }
     }
 
-    /// Tries endpoints until one takes the request or none can be reached for the failfast time.
-    async fn send(
+    async fn carry(
         &self,
-        balancer: &Arc<Balancer>,
-        mut request: Request<Body>,
-        switches: bool,
-    ) -> Result<Exchange, Ended> {
-        let deadline = Instant::now() + self.proxy.settings.outbound_failfast;
-        let mut unsent = 0;
-        loop {
-            let endpoint = balancer.pick(deadline).await?;
-            let pending = endpoint.begin();
-            let is_http1 = request.version() != Version::HTTP_2;
-            let may_upgrade = is_http1 && !switches && endpoint.info.hint == ProtocolHint::H2;
-            let upgraded = may_upgrade && orig_proto::upgrade(&mut request, &self.dst.to_string()).is_some();
-            let lease = if is_http1 && !upgraded {
-                endpoint.client.http1(endpoint.session(Session::Http1)).await
-            } else {
-                endpoint.client.http2(endpoint.session(Session::Http2)).await
-            };
-            let lease = match lease {
-                Ok(lease) => lease,
-                Err(failure) => {
-                    drop(pending);
-                    orig_proto::downgrade(&mut request);
-                    endpoint_failed(&self.proxy, balancer, &endpoint, &failure);
-                    continue;
-                }
-            };
-            balancer.reached(&endpoint);
-            let started = Instant::now();
-            if unsent == 0 {
-                request.body_mut().count_request(&endpoint.http);
-            }
-            match lease.send(request).await {
-                Ok((response, reusable)) => {
-                    return Ok(Exchange { response, reusable, endpoint, pending, started });
-                }
-                Err(SendFailure::Unsent(back)) if unsent < MAX_UNSENT => {
-                    request = *back;
-                    orig_proto::downgrade(&mut request);
-                    unsent += 1;
-                }
-                Err(SendFailure::Unsent(_)) => {
-                    return Err(Failure::Io("connections close before they are used".to_owned()).into());
-                }
-                Err(SendFailure::Failed(error)) => {
-                    drop(pending);
-                    let ended = Ended::broken(error, !is_http1);
-                    endpoint.http.failed(ended.status(), started.elapsed());
-                    return Err(ended);
-                }
-            }
+        routing: &Routing,
+        rule: &HttpRule,
+        prefix: Option<usize>,
+        counts: &Counts,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Ended> {
+        let switch = upgrade::asked(&mut request);
+        if switch.is_none() {
+            headers::strip_hop_by_hop(request.headers_mut());
         }
+        let required_id = request.headers_mut().remove(REQUIRE_ID);
+        let mut plan = Plan::new(rule.retry.as_ref(), rule.timeouts);
+        if rule.allow_l5d_headers {
+            plan = plan.overridden(request.headers_mut());
+        }
+        if !rule.filters.is_empty() {
+            rule.filters.request(&mut request, prefix, &mut Rng(self.proxy.random()))?;
+        }
+        let mut tries = Tries {
+            proxy: &self.proxy,
+            dst: self.dst,
+            routing,
+            rule,
+            counts,
+            prefix,
+            required_id,
+            method: request.method().clone(),
+            version: request.version(),
+            switch,
+            close: &self.close,
+        };
+        let mut request = request.map(Body::incoming);
+        let mut response = match (&rule.kind, counts) {
+            (RuleKind::Profile(profile), Counts::Profile(series)) => {
+                if let Ok(dst) = HeaderValue::from_str(&profile.dst) {
+                    request.headers_mut().insert(DST_CANONICAL, dst);
+                }
+                retry::by_profile(&mut tries, request, profile, series).await?
+            }
+            _ if plan.is_plain() => tries.attempt(request, Limits::default(), true).await?,
+            _ => retry::send(&mut tries, request, plan).await?,
+        };
+        rule.filters.response(response.headers_mut());
+        Ok(response)
     }
 }
 
@@ -215,34 +163,5 @@ fn routes(protocol: &ClientProtocol, version: Version) -> Result<&HttpRoutes, Fa
         ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => {
             Err(Failure::InvalidPolicy("the target no longer speaks HTTP".to_owned()))
         }
-    }
-}
-
-fn is_close(headers: &HeaderMap) -> bool {
-    headers.get(PROXY_CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
-}
-
-/// A response with what its body still has to report to.
-struct Exchange {
-    response: Response<Incoming>,
-    reusable: Option<Reusable>,
-    endpoint: Arc<Endpoint>,
-    pending: Pending,
-    started: Instant,
-}
-
-impl Exchange {
-    fn finish(self, client_version: Version) -> Response<Body> {
-        let status = self.response.status().as_u16();
-        let http = self.endpoint.http.clone();
-        let mut watch = ResponseWatch::new(http, self.started, status, self.response.headers());
-        watch.pending = Some(self.pending);
-        watch.reusable = self.reusable;
-        watch.fails_with_trailers = client_version == Version::HTTP_2;
-        self.response.map(|incoming| {
-            let mut body = Body::incoming(incoming);
-            body.watch_response(watch);
-            body
-        })
     }
 }

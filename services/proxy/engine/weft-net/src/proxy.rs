@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use weft_core::{balance::Rng, failure::Failure, settings::Settings};
 
 use crate::{
-    admin::AdminRequests, balancer::Balancers, dns::Dns, drain::Drain, events::EventQueue, identity::IdentityStore,
+    admin::AdminRequests, discovery::Balancers, dns::Dns, drain::Drain, events::EventQueue, identity::IdentityStore,
     metrics::Metrics, orig_dst::OriginalDst, ports::Ports, targets::Targets,
 };
 
@@ -44,7 +44,7 @@ impl Proxy {
         let metrics = Metrics::new();
         Ok(Arc::new(Self {
             identity: Arc::new(identity),
-            balancers: Balancers::default(),
+            balancers: Balancers::new(events.clone()),
             targets: Targets::new(settings.outbound_discovery_idle, events.clone()),
             ports: Ports::new(&settings, events.clone()),
             admin: AdminRequests::default(),

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use weft_core::{
     failure::Failure,
     headers::{PROXY_CONNECTION, PROXY_ERROR},
+    metrics::RouteOutcome,
 };
 
 use crate::body::Body;
@@ -34,6 +35,41 @@ impl Ended {
         match self {
             Self::Failed(failure) => failure.status(),
             Self::Reset(_) => 502,
+        }
+    }
+
+    /// The endpoint refused the stream before it looked at the request.
+    pub fn is_refused(&self) -> bool {
+        self.reason() == Some(h2::Reason::REFUSED_STREAM)
+    }
+
+    fn reason(&self) -> Option<h2::Reason> {
+        use std::error::Error;
+        match self {
+            Self::Failed(_) => None,
+            Self::Reset(error) => error.source()?.downcast_ref::<h2::Error>()?.reason(),
+        }
+    }
+
+    /// The `error` label of the route families.
+    pub fn route_label(&self) -> &'static str {
+        match (self, self.reason()) {
+            (Self::Failed(failure), _) => failure.route_label(),
+            (_, Some(h2::Reason::CANCEL)) => "CANCEL",
+            (_, Some(h2::Reason::REFUSED_STREAM)) => "REFUSED",
+            (_, Some(h2::Reason::ENHANCE_YOUR_CALM)) => "ENHANCE_YOUR_CALM",
+            _ => "RESET",
+        }
+    }
+
+    /// What the route families count: a plain status where a filter answered, none where something failed.
+    pub fn route_outcome(&self) -> RouteOutcome {
+        let error = self.route_label();
+        match self {
+            Self::Failed(failure) if error.is_empty() => {
+                RouteOutcome { http_status: Some(failure.status()), grpc_status: Some(failure.grpc_code()), error }
+            }
+            _ => RouteOutcome { http_status: None, grpc_status: None, error },
         }
     }
 }
@@ -68,6 +104,9 @@ impl AnswerTo {
         }
         if self.informational {
             headers.insert(PROXY_ERROR, message);
+        }
+        if let Failure::Redirected { location, .. } = failure {
+            headers.insert(header::LOCATION, text(location));
         }
         if failure.is_fatal() {
             self.close(headers);

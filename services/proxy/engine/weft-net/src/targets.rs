@@ -4,18 +4,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
-use weft_core::{
-    addr,
-    metrics::Labels,
-    outbound::{BackendKind, ClientPolicy, ClientProtocol},
-};
+use weft_core::addr;
 use weft_proto::engine::{DiscoverTarget, ReleaseTarget, SetOutboundTarget, event::Kind};
 
 use crate::{
-    balancer::Balancer,
     cache::{Cache, Lease},
     events::EventQueue,
     proxy::Proxy,
+    routing::Routing,
 };
 
 pub struct Targets {
@@ -29,17 +25,6 @@ pub type TargetLease = Lease<SocketAddr, Target>;
 pub struct Target {
     current: ArcSwapOption<Routing>,
     answered: Notify,
-}
-
-/// A target's policy with the balancers its backends stand for.
-pub struct Routing {
-    pub policy: ClientPolicy,
-    /// In the order of `policy.backends`; None where a backend did not resolve.
-    backends: Vec<Option<Arc<Balancer>>>,
-    /// PARENT labels.
-    pub parent: Labels,
-    /// Discovery refused the target for good.
-    pub refusal: Option<String>,
 }
 
 impl Targets {
@@ -94,47 +79,5 @@ impl Target {
             }
             answered.await;
         }
-    }
-}
-
-impl Routing {
-    fn new(proxy: &Arc<Proxy>, dst: SocketAddr, answer: &SetOutboundTarget, before: Option<&Self>) -> Self {
-        let refusal = Some(answer.refusal.clone()).filter(|reason| !reason.is_empty());
-        let policy = match &refusal {
-            Some(reason) => ClientPolicy::invalid(reason),
-            None => {
-                let local = &proxy.settings.inbound_ips;
-                ClientPolicy::compile(dst, answer.policy.as_ref(), answer.profile.as_ref(), local)
-            }
-        };
-        let backends = policy.backends.iter().map(|backend| match &backend.kind {
-            BackendKind::Forward(info) => {
-                let known = before.and_then(|before| {
-                    before
-                        .backends
-                        .iter()
-                        .flatten()
-                        .find(|balancer| balancer.only_endpoint().as_ref() == Some(info))
-                        .cloned()
-                });
-                Some(known.unwrap_or_else(|| Balancer::forward(proxy, info.clone())))
-            }
-            BackendKind::Balancer { path, default_rtt, decay } => {
-                Some(proxy.balancers.get(proxy, path, *default_rtt, *decay))
-            }
-            BackendKind::Unusable => None,
-        });
-        let backends = backends.collect();
-        let mut parent = Labels::default();
-        policy.parent.full_labels("parent", &mut parent);
-        Self { backends, parent, policy, refusal }
-    }
-
-    pub fn balancer(&self, backend: usize) -> Option<&Arc<Balancer>> {
-        self.backends[backend].as_ref()
-    }
-
-    pub fn protocol(&self) -> &ClientProtocol {
-        &self.policy.protocol
     }
 }

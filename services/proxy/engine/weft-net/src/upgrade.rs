@@ -24,7 +24,7 @@ pub fn asked(request: &mut Request<Incoming>) -> Option<Asked> {
 
 impl Asked {
     /// Joins both halves when the server granted the switch. True when it did.
-    pub fn answer(self, method: &Method, response: &mut Response<Incoming>, drain: &Arc<Drain>) -> bool {
+    pub fn answer<B>(self, method: &Method, response: &mut Response<B>, drain: &Arc<Drain>) -> bool {
         let status = response.status();
         let granted = status == StatusCode::SWITCHING_PROTOCOLS || (*method == Method::CONNECT && status.is_success());
         if granted {

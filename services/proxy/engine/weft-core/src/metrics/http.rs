@@ -12,7 +12,7 @@ use super::{Counter, Family, Histogram, Kind, LATENCY_MS, Labels, Registry};
 pub struct HttpFamilies {
     requests: Arc<Family<Counter>>,
     responses: Arc<Family<Counter>>,
-    latency: Arc<Family<Histogram>>,
+    latency: Option<Arc<Family<Histogram>>>,
 }
 
 /// How a response ended; selects the series that counts it.
@@ -25,11 +25,16 @@ pub struct Outcome {
     pub grpc_status: Option<u8>,
     /// Empty, `timeout`, `h2(REASON)` or `unclassified`.
     pub error: &'static str,
+    /// What a ServiceProfile says of it, which goes before everything else.
+    pub classified: Option<bool>,
 }
 
 impl Outcome {
     /// gRPC codes 2, 4, 7, 13, 14 and 15 are failures; elsewhere a status of 500 or more, or none at all.
     pub fn is_failure(&self) -> bool {
+        if let Some(is_failure) = self.classified {
+            return is_failure;
+        }
         if !self.error.is_empty() {
             return true;
         }
@@ -56,26 +61,39 @@ impl Outcome {
 }
 
 impl HttpFamilies {
+    /// Of endpoints and of clients.
     pub fn new(registry: &Registry) -> Arc<Self> {
+        Self::named(registry, "request_total", Some("response_latency_ms"), "response_total")
+    }
+
+    /// Of ServiceProfile routes, above retries.
+    pub fn of_routes(registry: &Registry) -> Arc<Self> {
+        Self::named(registry, "route_request_total", Some("route_response_latency_ms"), "route_response_total")
+    }
+
+    /// Of ServiceProfile routes, each try counted.
+    pub fn of_tries(registry: &Registry) -> Arc<Self> {
+        Self::named(registry, "route_actual_request_total", None, "route_actual_response_total")
+    }
+
+    fn named(
+        registry: &Registry,
+        requests: &'static str,
+        latency: Option<&'static str>,
+        responses: &'static str,
+    ) -> Arc<Self> {
+        let counter = |name, help| registry.family(name, help, Kind::Counter, Counter::default);
         Arc::new(Self {
-            requests: registry.family(
-                "request_total",
-                "Total count of HTTP requests.",
-                Kind::Counter,
-                Counter::default,
-            ),
-            latency: registry.family(
-                "response_latency_ms",
-                "Elapsed times between a request's headers being received and its response stream completing",
-                Kind::Histogram,
-                || Histogram::new(LATENCY_MS),
-            ),
-            responses: registry.family(
-                "response_total",
-                "Total count of HTTP responses.",
-                Kind::Counter,
-                Counter::default,
-            ),
+            requests: counter(requests, "Total count of HTTP requests."),
+            latency: latency.map(|latency| {
+                registry.family(
+                    latency,
+                    "Elapsed times between a request's headers being received and its response stream completing",
+                    Kind::Histogram,
+                    || Histogram::new(LATENCY_MS),
+                )
+            }),
+            responses: counter(responses, "Total count of HTTP responses."),
         })
     }
 
@@ -90,7 +108,7 @@ impl HttpFamilies {
     }
 }
 
-type Known<K, M> = ArcSwap<Vec<(K, Arc<M>)>>;
+pub(super) type Known<K, M> = ArcSwap<Vec<(K, Arc<M>)>>;
 
 /// Resolved series of one label set. A status seen before costs a short scan and no lock.
 pub struct HttpMetrics {
@@ -105,7 +123,7 @@ impl HttpMetrics {
     /// A request whose connection failed: counted as the answer the proxy gave.
     pub fn failed(&self, status: u16, elapsed: Duration) {
         self.latency(Some(status), elapsed);
-        self.response(Outcome { status: Some(status), is_grpc: false, grpc_status: None, error: "" });
+        self.response(Outcome { status: Some(status), is_grpc: false, grpc_status: None, error: "", classified: None });
     }
 
     pub fn response(&self, outcome: Outcome) {
@@ -128,20 +146,21 @@ impl HttpMetrics {
         if let Some((_, histogram)) = self.latencies.load().iter().find(|(known, _)| *known == status) {
             return histogram.observe(value);
         }
-        let Some(families) = self.families.upgrade() else {
+        let families = self.families.upgrade();
+        let Some(family) = families.as_ref().and_then(|families| families.latency.as_ref()) else {
             return;
         };
         let mut labels = self.labels.clone();
         if let Some(status) = status {
             labels.add("status_code", itoa::Buffer::new().format(status));
         }
-        let histogram = families.latency.series(&labels);
+        let histogram = family.series(&labels);
         histogram.observe(value);
         remember(&self.latencies, status, histogram);
     }
 }
 
-fn remember<K: Copy + PartialEq, M>(known: &Known<K, M>, key: K, metric: Arc<M>) {
+pub(super) fn remember<K: Copy + PartialEq, M>(known: &Known<K, M>, key: K, metric: Arc<M>) {
     known.rcu(|list| {
         let mut list = Vec::clone(list);
         if !list.iter().any(|(seen, _)| *seen == key) {
@@ -158,7 +177,7 @@ mod tests {
     use super::*;
 
     fn outcome(status: u16, grpc_status: Option<u8>, is_grpc: bool) -> Outcome {
-        Outcome { status: Some(status), is_grpc, grpc_status, error: "" }
+        Outcome { status: Some(status), is_grpc, grpc_status, error: "", classified: None }
     }
 
     #[test]

@@ -3,8 +3,10 @@
 
 mod http;
 mod registry;
+mod route;
 mod value;
 
 pub use http::{HttpFamilies, HttpMetrics, Outcome};
 pub use registry::{Family, Kind, Labels, Registry};
+pub use route::{BackendSeries, RouteFamilies, RouteKind, RouteOutcome, RouteSeries};
 pub use value::{Counter, Gauge, Histogram, LATENCY_MS, Metric};
