@@ -10,7 +10,6 @@ use std::{
 
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::runtime::Runtime;
 use weft_core::settings::Settings;
 use weft_proto::engine::{
     Command, Drain, Drained, Listening, Settings as WireSettings, command::Kind, event, log::Level,
@@ -21,14 +20,12 @@ use crate::{
     orig_dst::{OriginalDst, SoOriginalDst},
     outbound, process,
     proxy::Proxy,
+    running::Running,
 };
-
-/// How long tasks may take to notice that the runtime ends.
-const STOP_WITHIN: Duration = Duration::from_millis(200);
 
 pub struct Engine {
     proxy: Arc<Proxy>,
-    runtime: Mutex<Option<Runtime>>,
+    running: Mutex<Option<Running>>,
 }
 
 #[derive(Debug)]
@@ -59,17 +56,14 @@ impl Engine {
     fn with_original_dst(settings: &[u8], original_dst: Box<dyn OriginalDst>) -> Result<Self, String> {
         let settings = WireSettings::decode(settings).map_err(|e| format!("settings: {e}"))?;
         let proxy = Proxy::new(Settings::from_wire(&settings)?, original_dst)?;
-        Ok(Self { proxy, runtime: Mutex::new(None) })
+        Ok(Self { proxy, running: Mutex::new(None) })
     }
 
     /// Opens the control tunnels and the admin port. Data listeners wait for an identity.
     pub fn start(&self) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(self.proxy.settings.worker_threads)
-            .thread_name("weft-engine")
-            .enable_all()
-            .build()?;
+        let running = Running::start(self.proxy.settings.worker_threads)?;
         {
+            let runtime = running.handle();
             let _entered = runtime.enter();
             for (index, service) in self.proxy.settings.control_services.iter().enumerate() {
                 let listener = control::bind(service)?;
@@ -84,7 +78,7 @@ impl Engine {
             let listener = listen::bind(self.proxy.settings.admin_listen)?;
             runtime.spawn(listen::accept_always(self.proxy.clone(), listener, admin::connection));
         }
-        *self.runtime.lock() = Some(runtime);
+        *self.running.lock() = Some(running);
         Ok(())
     }
 
@@ -100,10 +94,10 @@ impl Engine {
     /// command: a `weft.engine.v1.Command`.
     pub fn apply(&self, command: &[u8]) -> Result<(), CommandError> {
         let command = Command::decode(command).map_err(|e| format!("command: {e}"))?;
-        let runtime = self.runtime.lock();
-        let runtime = runtime.as_ref().ok_or_else(|| "the engine is not running".to_owned())?;
+        let running = self.running.lock();
+        let running = running.as_ref().ok_or_else(|| "the engine is not running".to_owned())?;
         // Balancers and leases that go away here schedule work.
-        let _entered = runtime.enter();
+        let _entered = running.handle().enter();
         let proxy = &self.proxy;
         match command.kind.ok_or_else(|| "command: empty".to_owned())? {
             Kind::SetIdentity(identity) => proxy.identity.set_identity(&identity)?,
@@ -137,8 +131,8 @@ impl Engine {
 
     /// Closes everything at once. Safe to repeat.
     pub fn stop(&self) {
-        if let Some(runtime) = self.runtime.lock().take() {
-            runtime.shutdown_timeout(STOP_WITHIN);
+        if let Some(running) = self.running.lock().take() {
+            running.stop();
         }
     }
 

@@ -35,6 +35,7 @@ mod replay;
 mod respond;
 mod retry;
 mod routing;
+mod running;
 mod serve;
 mod splice;
 mod targets;
