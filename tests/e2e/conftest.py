@@ -25,6 +25,9 @@ class Mesh:
     """A running cluster and the two programs people use on it."""
 
     kubeconfig: Path
+    # What `weft stat deploy -n bookshop -o json` and `weft edges …` said at once after `up --wait`.
+    first_stat: list[dict[str, Any]]
+    first_edges: list[dict[str, Any]]
 
     def weft(self, *args: str, check: bool = True, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run `weft` with the cluster's kubeconfig."""
@@ -91,7 +94,10 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     )
     try:
         assert up.returncode == 0, f"weft local up exited {up.returncode}\n{up.stdout}\n{up.stderr}"
-        yield Mesh(Path(run(weft, "local", "kubeconfig").stdout.strip()))
+        first = [
+            json.loads(run(weft, kind, "deploy", "-n", "bookshop", "-o", "json").stdout) for kind in ("stat", "edges")
+        ]
+        yield Mesh(Path(run(weft, "local", "kubeconfig").stdout.strip()), *first)
     finally:
         down = run(weft, "local", "down", timeout_s=120, check=False)
         assert down.returncode == 0, f"weft local down exited {down.returncode}\n{down.stdout}\n{down.stderr}"

@@ -41,6 +41,7 @@ from weft_local.cluster.up import (
     client,
     start,
     wait_for_all,
+    wait_for_numbers,
 )
 from weft_local.cluster.waiting import NotReady, last_words
 from weft_local.manifests.documents import load
@@ -165,6 +166,8 @@ async def _apply_and_wait(wish: Wish, wait_s: float | None, progress: Spoken) ->
     if wait_s is not None:
         progress.step("waiting until everything is ready")
         await wait_for_all(wish.state, wait_s, progress.waiting)
+        progress.step("waiting for the first numbers")
+        await wait_for_numbers(wish)
 
 
 async def _explain(state: StateDir, missing: Sequence[Pending]) -> str:

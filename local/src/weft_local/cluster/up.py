@@ -19,12 +19,13 @@ from weft_local.cluster import charts
 from weft_local.cluster.apply import apply_all
 from weft_local.cluster.daemon import Order
 from weft_local.cluster.down import take_down
+from weft_local.cluster.measuring import until_measured
 from weft_local.cluster.ports import port_holder
 from weft_local.cluster.process import spawn, until_serving
 from weft_local.cluster.readiness import Pending
 from weft_local.cluster.state import Record, StateDir, running
 from weft_local.cluster.waiting import until_ready
-from weft_local.manifests.check import Surroundings, find_problems, namespaced
+from weft_local.manifests.check import DEFAULT_NAMESPACE, Surroundings, find_problems, namespaced
 from weft_local.manifests.documents import Document
 from weft_local.manifests.problems import BadManifests
 from weft_local.manifests.rehearsal import Rehearsal
@@ -33,6 +34,8 @@ from weft_local.node.settings import DEFAULT_SERVICE_CIDR
 
 # The injector stands after identity has given its proxy a certificate and destination answers it.
 CONTROL_PLANE_S: Final = 120.0
+# Two rounds of scrapes; workloads without traffic are not waited for any longer.
+NUMBERS_S: Final = 8.0
 INJECTOR: Final = (charts.CONTROL_PLANE, "linkerd-proxy-injector")
 
 
@@ -135,6 +138,12 @@ async def wait_for_all(state: StateDir, timeout_s: float, told: Callable[[Sequen
     """Wait until every workload is ready. Raises NotReady."""
     async with client(state) as kube:
         await until_ready(kube, timeout_s, told)
+
+
+async def wait_for_numbers(wish: Wish) -> None:
+    """Wait a little until the metrics of the user's workloads have begun."""
+    async with client(wish.state) as kube:
+        await until_measured(kube, {document.namespace or DEFAULT_NAMESPACE for document in wish.documents}, NUMBERS_S)
 
 
 async def _control_plane(found: charts.Charts, state: StateDir) -> list[dict[str, Any]]:

@@ -111,9 +111,11 @@ def _unmeshed_clients(inbound: Iterable[Observation]) -> dict[PodKey, set[str]]:
     """Addresses of clients without a proxy, by the pod they called. Only Weft's proxies tell."""
     clients: dict[PodKey, set[str]] = {}
     for observation in inbound:
-        # The node's address is the kubelet looking in.
-        if observation.series.family is Family.UNMESHED and observation.series.client_ip != observation.pod.host_ip:
-            clients.setdefault(observation.pod.key, set()).add(observation.series.client_ip)
+        if observation.series.family is Family.UNMESHED:
+            known = clients.setdefault(observation.pod.key, set())
+            # The node's address is the kubelet looking in.
+            if observation.series.client_ip != observation.pod.host_ip:
+                known.add(observation.series.client_ip)
     return clients
 
 

@@ -114,7 +114,8 @@ def test_the_node_makes_no_edge() -> None:
     server = replace(PRICE, host_ip="10.0.0.254")
     plain = NOT_TLS.format("no_tls_from_remote")
     asked = f'weft_inbound_unmeshed_total{{direction="inbound",client_ip="10.0.0.254",target_ip="10.0.0.2",{plain}}} '
-    assert found(directory(server), window_of({server: asked + "0\n"}, {server: asked + "9\n"})) == []
+    before, after = inbound(tls=plain) + asked + "0\n", inbound(ok=9, tls=plain) + asked + "9\n"
+    assert found(directory(server), window_of({server: before}, {server: after})) == []
 
 
 def test_probes_make_no_edge() -> None:
