@@ -109,12 +109,12 @@ def _node(workload: Workload, place: Place) -> str:
     golden = workload.golden
     if golden:
         head = f'<tspan class="value">{percent(golden.success_rate)}</tspan> success'
-        second = f'<tspan class="value">{rate(golden.rps)}</tspan> req/s'
+        second = f'<tspan class="value">{rate(golden.rps)}</tspan> {"sent/s" if workload.sends_only else "req/s"}'
         latencies = (
             f"P50 {milliseconds(golden.p50_ms)}  P95 {milliseconds(golden.p95_ms)}  P99 {milliseconds(golden.p99_ms)}"
         )
     elif workload.is_meshed:
-        head, second = "no HTTP traffic", f'<tspan class="value">{byte_rate(workload.bytes_per_s)}</tspan>'
+        head, second = "no traffic", f'<tspan class="value">{byte_rate(workload.bytes_per_s)}</tspan>'
         latencies = f"P50 {ABSENT}  P95 {ABSENT}  P99 {ABSENT}"
     else:
         head, second, latencies = "not meshed", "", "no proxy, no metrics of its own"

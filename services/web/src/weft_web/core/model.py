@@ -55,13 +55,17 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One node of the topology. golden: None when no HTTP was seen; bytes_per_s: both directions of its TCP traffic."""
+    """One node of the topology. golden: of what it served, or exchanged as opaque bytes; None without any.
+
+    sends_only: it served nothing, and golden is of the requests it sent. bytes_per_s: both directions of its TCP.
+    """
 
     id: WorkloadId
     meshed_pods: int
     running_pods: int
     golden: Golden | None
     bytes_per_s: float = 0.0
+    sends_only: bool = False
 
     @property
     def is_meshed(self) -> bool:
@@ -148,17 +152,17 @@ def _id(resource: metrics_pb2.Resource) -> WorkloadId:
 def _golden(measured: metrics_pb2.StatRow | metrics_pb2.Edge) -> Golden | None:
     """Of requests; of exchanges where the bytes are opaque."""
     if measured.HasField("http"):
-        http = measured.http
-    elif measured.HasField("exchanges"):
-        http = measured.exchanges
-    else:
-        return None
+        return _numbers(measured.http)
+    return _numbers(measured.exchanges) if measured.HasField("exchanges") else None
+
+
+def _numbers(stats: metrics_pb2.HttpStats) -> Golden:
     return Golden(
-        success_rate=http.success_rate,
-        rps=http.rps,
-        p50_ms=http.latency_ms_p50 if http.HasField("latency_ms_p50") else None,
-        p95_ms=http.latency_ms_p95 if http.HasField("latency_ms_p95") else None,
-        p99_ms=http.latency_ms_p99 if http.HasField("latency_ms_p99") else None,
+        success_rate=stats.success_rate,
+        rps=stats.rps,
+        p50_ms=stats.latency_ms_p50 if stats.HasField("latency_ms_p50") else None,
+        p95_ms=stats.latency_ms_p95 if stats.HasField("latency_ms_p95") else None,
+        p99_ms=stats.latency_ms_p99 if stats.HasField("latency_ms_p99") else None,
     )
 
 
@@ -167,8 +171,9 @@ def _workload(row: metrics_pb2.StatRow) -> Workload:
         id=_id(row.resource),
         meshed_pods=row.meshed_pods,
         running_pods=row.running_pods,
-        golden=_golden(row),
+        golden=_golden(row) or (_numbers(row.sent) if row.HasField("sent") else None),
         bytes_per_s=row.tcp.read_bytes_per_s + row.tcp.write_bytes_per_s,
+        sends_only=_golden(row) is None and row.HasField("sent"),
     )
 
 

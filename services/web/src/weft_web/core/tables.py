@@ -20,7 +20,8 @@ class Tile:
 
 def tiles(overview: Overview) -> list[Tile]:
     """Success and rate over all workloads' inbound requests, pods meshed, edges secured."""
-    seen = [workload.golden for workload in overview.workloads if workload.golden]
+    # What was only sent is counted where it was served.
+    seen = [workload.golden for workload in overview.workloads if workload.golden and not workload.sends_only]
     total_rps = sum(golden.rps for golden in seen)
     succeeded = sum(golden.rps * golden.success_rate for golden in seen)
     success = succeeded / total_rps if total_rps else None
@@ -54,6 +55,7 @@ def _row(workload: Workload) -> str:
         milliseconds(golden.p99_ms if golden else None),
         byte_rate(workload.bytes_per_s),
     ]
-    name = f'{escape(workload.id.name)} <span class="where">{escape(workload.id.namespace)}/{workload.id.kind}</span>'
+    where = f"{escape(workload.id.namespace)}/{workload.id.kind}{' · what it sent' if workload.sends_only else ''}"
+    name = f'{escape(workload.id.name)} <span class="where">{where}</span>'
     rest = "".join(f"<td>{cell}</td>" for cell in cells)
     return f'<tr data-workload="{escape(str(workload.id))}"><td>{name}</td>{rest}</tr>'

@@ -10,6 +10,7 @@ from weft_web.core.format import byte_rate, milliseconds, percent, rate
 from weft_web.core.hosts import is_own_host
 from weft_web.core.layout import place_nodes
 from weft_web.core.model import Health, WorkloadId, overview_from_answers
+from weft_web.core.tables import tiles, workload_table
 
 
 def resource(name: str, namespace: str = "bookshop") -> metrics_pb2.Resource:
@@ -50,6 +51,23 @@ def test_a_client_without_a_row_of_its_own_becomes_an_unmeshed_workload() -> Non
         ("store", True, Health.QUIET),
         ("old<script>", False, Health.QUIET),
     ]
+
+
+def test_a_workload_that_only_sends_shows_that_and_is_not_counted_twice() -> None:
+    stats, edges = sample_answers()
+    sent = metrics_pb2.HttpStats(success_rate=1.0, rps=20.0)
+    stats.rows.append(metrics_pb2.StatRow(resource=resource("visitor"), meshed_pods=1, running_pods=1, sent=sent))
+    overview = overview_from_answers([stats], [edges])
+    assert "sent/s" in topology_svg(overview)
+    assert "what it sent" in workload_table(overview)
+    assert [tile.number for tile in tiles(overview)][:2] == ["93%", "20.0"]
+
+
+def test_opaque_bytes_show_their_exchanges() -> None:
+    stats, edges = sample_answers()
+    stats.rows[1].exchanges.CopyFrom(metrics_pb2.HttpStats(success_rate=0.5, rps=4.0))
+    store = next(w for w in overview_from_answers([stats], [edges]).workloads if w.id.name == "store")
+    assert (store.health, store.sends_only) == (Health.BAD, False)
 
 
 def test_a_namespace_keeps_whoever_talks_to_it_from_outside() -> None:
