@@ -20,6 +20,7 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 RETRY_MIN_S: Final = 0.1
 RETRY_MAX_S: Final = 10.0
+_NOT_FOUND: Final = 404
 _GONE: Final = 410
 
 _log = get_logger(__name__)
@@ -43,7 +44,8 @@ class Informer(Generic[T]):
 
     parse: raw object to value; raises KeyError, TypeError or ValueError to have the object skipped.
     namespace None watches all. synced is set when the first list has landed. stale is True while the API server cannot
-    be reached; the index then keeps its last state.
+    be reached; the index then keeps its last state. may_be_absent: the kind's definition may not be installed; until it
+    is, the cluster holds no such objects, and that is no trouble.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Informer(Generic[T]):
         namespace: str | None = None,
         label_selector: str = "",
         field_selector: str = "",
+        may_be_absent: bool = False,
     ) -> None:
         self._kube = kube
         self.resource = resource
@@ -64,6 +67,7 @@ class Informer(Generic[T]):
         self._path = resource.path(namespace)
         selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
         self._params = {name: value for name, value in selectors.items() if value}
+        self._may_be_absent = may_be_absent
         self._known: set[ObjectKey] = set()
         self.synced = asyncio.Event()
         self.stale = False
@@ -87,17 +91,28 @@ class Informer(Generic[T]):
                 if error.status == _GONE:
                     relist = True
                     continue
-                if not self.stale:
+                # Objects go before their kind does. A server that forgets a kind it has just listed is in trouble, and
+                # an empty answer would be read as "no policy".
+                is_absent = error.status == _NOT_FOUND and self._may_be_absent and not self._known
+                if is_absent:
+                    self._kind_is_absent()
+                elif not self.stale:
                     _log.warning(
                         "cannot follow the API server; keeping the last state",
                         resource=self.resource.plural,
                         status=error.status,
                         error=error.message,
                     )
-                self.stale = True
+                self.stale = not is_absent
                 # After any trouble a list is the one way to know that nothing was missed.
                 relist = True
             await asyncio.sleep(backoff.next_s())
+
+    def _kind_is_absent(self) -> None:
+        if not self.synced.is_set():
+            _log.info("this kind is not installed; waiting for it", resource=self.resource.plural)
+        self._sink.reset({})
+        self.synced.set()
 
     async def _list(self) -> None:
         page = await self._kube.list(self._path, self._params)

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from weft_destination.core.endpoints import EndpointSet, Locality, endpoints_of
 from weft_destination.core.inbound import InboundAnswer, inbound_server_of
-from weft_destination.core.index import NODES_TOPIC, ClusterIndex, Topic, address_topic, pod_topic, service_topic
+from weft_destination.core.index import (
+    AUTHENTICATIONS_TOPIC,
+    NODES_TOPIC,
+    ClusterIndex,
+    Topic,
+    address_topic,
+    pod_topic,
+    policy_topic,
+    service_topic,
+)
 from weft_destination.core.mesh import Mesh
 from weft_destination.core.names import AddressTarget, Refusal, ServiceTarget
 from weft_destination.core.objects import Name
@@ -76,7 +85,9 @@ def make_answers(mesh: Mesh, served: Callable[[EndpointQuestion], None] = lambda
         outbound=Views(lambda asked: outbound_policy_of(index, mesh, asked), _topics_of),
         inbound=Views(
             lambda asked: inbound_server_of(index, mesh, asked.workload, asked.port),
-            lambda asked: frozenset({pod_topic(asked.workload)}),
+            lambda asked: frozenset(
+                {pod_topic(asked.workload), policy_topic(asked.workload.namespace), AUTHENTICATIONS_TOPIC}
+            ),
         ),
     )
     refresher.kinds = [answers.endpoints, answers.profiles, answers.outbound, answers.inbound]

@@ -1,31 +1,32 @@
-"""Who may reach a port of a workload when no policy object speaks about it. Source: the wire contract, 3."""
+"""Which server answers on a port of a workload, and whom it admits. Source: the wire contract, 3."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
 
+from weft_destination.core.authorization import (
+    POLICY_GROUP,
+    Authorization,
+    Source,
+    default_authorizations,
+    default_source,
+    server_authorizations,
+)
 from weft_destination.core.index import ClusterIndex
-from weft_destination.core.mesh import EVERYWHERE, IpNetwork, Mesh
+from weft_destination.core.mesh import Mesh
 from weft_destination.core.names import Refusal, RefusalCode
 from weft_destination.core.objects import DefaultPolicy, Name, Pod
-
-
-@dataclass(frozen=True, slots=True)
-class Authorization:
-    """Clients from these networks may connect. needs_identity: any mesh identity, else anybody."""
-
-    networks: tuple[IpNetwork, ...]
-    needs_identity: bool
+from weft_destination.core.policy_objects import Server, ServerProtocol
+from weft_destination.core.policy_tables import PolicyTables, in_namespace
 
 
 @dataclass(frozen=True, slots=True)
 class InboundServer:
-    """One port. authorization: None denies everybody. probe_paths: paths that kubelets may GET, sorted."""
+    """One port. No authorizations deny everybody. probe_paths: paths that kubelets may GET, sorted."""
 
-    policy: DefaultPolicy
-    is_opaque: bool
-    authorization: Authorization | None
+    source: Source
+    protocol: ServerProtocol
+    authorizations: tuple[Authorization, ...]
     probe_paths: tuple[str, ...]
 
 
@@ -42,14 +43,34 @@ def inbound_server_of(index: ClusterIndex, mesh: Mesh, workload: Name, port: int
     pod = index.pods.get(*workload)
     if pod is None or not pod.mesh:
         return Refusal(RefusalCode.NOT_FOUND, f"unknown server: no meshed pod {workload.namespace}/{workload.name}")
+    probe_paths = tuple(sorted({path for probed, path in pod.probes if probed == port}))
+    server = server_for(index.policy, pod, port)
+    if server is not None:
+        return InboundServer(
+            source=Source(POLICY_GROUP, "server", server.name.name),
+            protocol=server.protocol,
+            authorizations=server_authorizations(index.policy, mesh, server),
+            probe_paths=probe_paths,
+        )
     opaque_ports = index.opaque_ports_of(pod.opaque_ports, workload.namespace)
+    is_opaque = opaque_ports is not None and port in opaque_ports
     policy = default_policy_for(index, mesh, pod, port)
     return InboundServer(
-        policy=policy,
-        is_opaque=opaque_ports is not None and port in opaque_ports,
-        authorization=authorization_of(policy, mesh),
-        probe_paths=tuple(sorted({path for probed, path in pod.probes if probed == port})),
+        source=default_source(policy),
+        protocol=ServerProtocol.OPAQUE if is_opaque else ServerProtocol.DETECT,
+        authorizations=default_authorizations(policy, mesh),
+        probe_paths=probe_paths,
     )
+
+
+def server_for(tables: PolicyTables, pod: Pod, port: int) -> Server | None:
+    """The oldest Server that selects this port of the pod, by name among equals; later ones say nothing."""
+    selecting = [
+        server
+        for server in in_namespace(tables.servers, pod.name.namespace)
+        if server.pods is not None and server.pods.selects(pod.labels) and _is_port(server.port, pod, port)
+    ]
+    return min(selecting, key=lambda server: (server.created, server.name), default=None)
 
 
 def default_policy_for(index: ClusterIndex, mesh: Mesh, pod: Pod, port: int) -> DefaultPolicy:
@@ -59,18 +80,5 @@ def default_policy_for(index: ClusterIndex, mesh: Mesh, pod: Pod, port: int) -> 
     return _AUTHENTICATED.get(policy, policy) if port in pod.require_identity_ports else policy
 
 
-def authorization_of(policy: DefaultPolicy, mesh: Mesh) -> Authorization | None:
-    """What a default policy permits."""
-    match policy:
-        case DefaultPolicy.ALL_UNAUTHENTICATED | DefaultPolicy.AUDIT:
-            return Authorization(EVERYWHERE, needs_identity=False)
-        case DefaultPolicy.ALL_AUTHENTICATED:
-            return Authorization(EVERYWHERE, needs_identity=True)
-        case DefaultPolicy.CLUSTER_UNAUTHENTICATED:
-            return Authorization(mesh.cluster_networks, needs_identity=False)
-        case DefaultPolicy.CLUSTER_AUTHENTICATED:
-            return Authorization(mesh.cluster_networks, needs_identity=True)
-        case DefaultPolicy.DENY:
-            return None
-        case _:
-            assert_never(policy)
+def _is_port(wanted: int | str, pod: Pod, port: int) -> bool:
+    return wanted == port if isinstance(wanted, int) else (wanted, port) in pod.named_ports

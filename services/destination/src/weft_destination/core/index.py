@@ -7,18 +7,18 @@ on. Whoever holds answers re-makes those whose topics changed. Equal objects cha
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from weft_destination.core.objects import Name, Namespace, Node, Pod, ReplicaSet, Service, Slice
+from weft_destination.core.policy_tables import PolicyTables
 from weft_destination.core.ports import PortSet
+from weft_destination.core.tables import Table
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
-# Any namespace-and-name pair; a mapping's key type must match exactly, so the caller's own is taken as it is.
-KeyT = TypeVar("KeyT", bound=tuple[str, str])
 
 
 @unique
@@ -33,6 +33,10 @@ class TopicKind(Enum):
     """Who answers at an IP. key: (address, "")."""
     NODES = "nodes"
     """Zones of nodes. key: ("", "")."""
+    POLICY = "policy"
+    """Who may reach the Servers of a namespace. key: (namespace, "")."""
+    AUTHENTICATIONS = "authentications"
+    """Authentications, which policies of any namespace may require. key: ("", "")."""
 
 
 class Topic(NamedTuple):
@@ -43,6 +47,7 @@ class Topic(NamedTuple):
 
 
 NODES_TOPIC: Final = Topic(TopicKind.NODES, ("", ""))
+AUTHENTICATIONS_TOPIC: Final = Topic(TopicKind.AUTHENTICATIONS, ("", ""))
 
 
 def service_topic(name: Name) -> Topic:
@@ -55,46 +60,14 @@ def pod_topic(name: Name) -> Topic:
     return Topic(TopicKind.POD, name)
 
 
+def policy_topic(namespace: str) -> Topic:
+    """Changes of a namespace's policy objects."""
+    return Topic(TopicKind.POLICY, (namespace, ""))
+
+
 def address_topic(address: str) -> Topic:
     """Changes of who answers at an address."""
     return Topic(TopicKind.ADDRESS, (address, ""))
-
-
-class Table(Generic[T]):
-    """One kind, keyed by name. Fits the informers' sink. on_change: told the old and the new value, None for absent."""
-
-    def __init__(self, on_change: Callable[[T | None, T | None], None]) -> None:
-        self._rows: dict[Name, T] = {}
-        self._on_change = on_change
-
-    def get(self, namespace: str, name: str) -> T | None:
-        """The object, or None."""
-        return self._rows.get(Name(namespace, name))
-
-    def names(self) -> Iterable[Name]:
-        """All names, in no order."""
-        return self._rows.keys()
-
-    def apply(self, key: tuple[str, str], obj: T) -> None:
-        """An object is new or changed."""
-        name = Name(*key)
-        old = self._rows.get(name)
-        if old != obj:
-            self._rows[name] = obj
-            self._on_change(old, obj)
-
-    def delete(self, key: tuple[str, str]) -> None:
-        """An object is gone."""
-        old = self._rows.pop(Name(*key), None)
-        if old is not None:
-            self._on_change(old, None)
-
-    def reset(self, objs: Mapping[KeyT, T]) -> None:
-        """This is everything; what is missing is gone."""
-        for name in [name for name in self._rows if name not in objs]:
-            self.delete(name)
-        for key, obj in objs.items():
-            self.apply(key, obj)
 
 
 class Postings(Generic[K]):
@@ -141,6 +114,10 @@ class ClusterIndex:
         self.namespaces: Final = Table[Namespace](self._namespace_changed)
         self.nodes: Final = Table[Node](self._node_changed)
         self.replica_sets: Final = Table[ReplicaSet](self._replica_set_changed)
+        self.policy: Final = PolicyTables(
+            lambda namespace: self._report({policy_topic(namespace)}),
+            lambda: self._report({AUTHENTICATIONS_TOPIC}),
+        )
         self._by: Final = _Lookups(*(Postings() for _ in range(8)))
         self._changed: set[Topic] = set()
         self._on_change = on_change

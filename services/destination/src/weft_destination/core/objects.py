@@ -117,7 +117,8 @@ class Pod:
     """mesh: the control-plane namespace of its label, empty when unmeshed. probes: sorted (port, path), where
     GRPC_HEALTH_PATH stands for a gRPC probe.
 
-    opaque_ports, default_policy: None without annotation. ips: empty until assigned.
+    opaque_ports, default_policy: None without annotation. ips: empty until assigned. labels: sorted pairs.
+    named_ports: (name, number) of TCP container ports; a name may stand for several.
     """
 
     name: Name
@@ -137,6 +138,8 @@ class Pod:
     skip_inbound_ports: PortSet = NO_PORTS
     require_identity_ports: PortSet = NO_PORTS
     default_policy: DefaultPolicy | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    named_ports: frozenset[tuple[str, int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

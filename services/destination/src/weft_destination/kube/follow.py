@@ -12,6 +12,7 @@ from weft_common.kube.informer import Informer
 from weft_common.kube.resource import ENDPOINT_SLICES, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICES
 
 from weft_destination.core.index import ClusterIndex
+from weft_destination.core.policy_tables import PolicyTables
 from weft_destination.kube.parse import (
     parse_namespace,
     parse_node,
@@ -19,6 +20,18 @@ from weft_destination.kube.parse import (
     parse_replica_set,
     parse_service,
     parse_slice,
+)
+from weft_destination.kube.parse_policy import (
+    AUTHORIZATION_POLICIES,
+    MESH_AUTHENTICATIONS,
+    NETWORK_AUTHENTICATIONS,
+    SERVER_AUTHORIZATIONS,
+    SERVERS,
+    parse_authorization_policy,
+    parse_mesh_authentication,
+    parse_network_authentication,
+    parse_server,
+    parse_server_authorization,
 )
 
 
@@ -53,6 +66,7 @@ def follow_cluster(kube: KubeClient, index: ClusterIndex, registry: CollectorReg
         Informer(kube, PODS, parse_pod, index.pods),
         Informer(kube, SERVICES, parse_service, index.services),
         Informer(kube, ENDPOINT_SLICES, parse_slice, index.slices),
+        *_follow_policy(kube, index.policy),
     )
     stale = Gauge(
         "weft_destination_stale",
@@ -65,3 +79,33 @@ def follow_cluster(kube: KubeClient, index: ClusterIndex, registry: CollectorReg
             lambda informer=informer: float(informer.stale or not informer.synced.is_set())  # type: ignore[misc]
         )
     return ClusterFollower(informers)
+
+
+def _follow_policy(kube: KubeClient, tables: PolicyTables) -> tuple[Informer[Any], ...]:
+    return (
+        Informer(kube, SERVERS, parse_server, tables.servers, may_be_absent=True),
+        Informer(
+            kube,
+            SERVER_AUTHORIZATIONS,
+            parse_server_authorization,
+            tables.server_authorizations,
+            may_be_absent=True,
+        ),
+        Informer(
+            kube,
+            AUTHORIZATION_POLICIES,
+            parse_authorization_policy,
+            tables.authorization_policies,
+            may_be_absent=True,
+        ),
+        Informer(
+            kube, MESH_AUTHENTICATIONS, parse_mesh_authentication, tables.mesh_authentications, may_be_absent=True
+        ),
+        Informer(
+            kube,
+            NETWORK_AUTHENTICATIONS,
+            parse_network_authentication,
+            tables.network_authentications,
+            may_be_absent=True,
+        ),
+    )

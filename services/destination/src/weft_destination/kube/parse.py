@@ -98,6 +98,12 @@ def parse_pod(raw: Raw) -> Pod:
         service_account=spec.get("serviceAccountName") or "default",
         node=spec.get("nodeName") or "",
         mesh=labels.get(CONTROL_PLANE_NAMESPACE, ""),
+        labels=tuple(sorted(labels.items())),
+        named_ports=frozenset(
+            (port["name"], port["containerPort"])
+            for port in ports
+            if port.get("name") and port.get("protocol", "TCP") == "TCP"
+        ),
         pod_template_hash=labels.get(_POD_TEMPLATE_HASH, ""),
         owner=_controller_of(raw),
         proxy=_proxy_ports(containers),

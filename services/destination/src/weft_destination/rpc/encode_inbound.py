@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, assert_never
 
-from weft_proto.linkerd import http_route_pb2, http_types_pb2, net_pb2
+from weft_proto.linkerd import grpc_route_pb2, http_route_pb2, http_types_pb2, meta_pb2, net_pb2
 from weft_proto.linkerd import inbound_pb2 as pb
 
+from weft_destination.core.authorization import Authentication, Authorization, Identities, Source, Unidentified, plain
 from weft_destination.core.inbound import InboundServer
 from weft_destination.core.mesh import IpNetwork
 from weft_destination.core.objects import GRPC_HEALTH_PATH
+from weft_destination.core.policy_objects import ClientNetwork, ServerProtocol
 from weft_destination.rpc.encode_common import default_metadata, ip_message, milliseconds
 
 _DETECT_TIMEOUT: Final = milliseconds(10_000)
@@ -18,30 +20,62 @@ _DETECT_TIMEOUT: Final = milliseconds(10_000)
 
 def inbound_message(server: InboundServer, probe_networks: Iterable[IpNetwork]) -> pb.Server:
     """A server as it is sent."""
-    policy = server.policy.value
-    message = pb.Server(
-        protocol=_protocol(server, probe_networks), labels={"group": "", "kind": "default", "name": policy}
+    return pb.Server(
+        protocol=_protocol(server, probe_networks),
+        labels=_labels(server.source),
+        authorizations=[_authorization(authorization) for authorization in server.authorizations],
     )
-    if server.authorization is not None:
-        message.authorizations.append(
-            pb.Authz(
-                networks=_networks(server.authorization.networks),
-                authentication=_any_identity() if server.authorization.needs_identity else _anybody(),
-                labels={"group": "", "kind": "default", "name": policy},
-                metadata=default_metadata(policy),
-            )
-        )
-    return message
+
+
+def _authorization(authorization: Authorization) -> pb.Authz:
+    return pb.Authz(
+        networks=[_network(network) for network in authorization.networks],
+        authentication=_authentication(authorization.authentication),
+        labels=_labels(authorization.source),
+        metadata=_metadata(authorization.source),
+    )
+
+
+def _labels(source: Source) -> dict[str, str]:
+    return {"group": source.group, "kind": source.kind, "name": source.name}
+
+
+def _metadata(source: Source) -> meta_pb2.Metadata:
+    if not source.group:
+        return default_metadata(source.name)
+    return meta_pb2.Metadata(resource=meta_pb2.Resource(group=source.group, kind=source.kind, name=source.name))
 
 
 def _protocol(server: InboundServer, probe_networks: Iterable[IpNetwork]) -> pb.ProxyProtocol:
-    if server.is_opaque:
-        return pb.ProxyProtocol(opaque=pb.ProxyProtocol.Opaque())
+    match server.protocol:
+        case ServerProtocol.OPAQUE:
+            return pb.ProxyProtocol(opaque=pb.ProxyProtocol.Opaque())
+        case ServerProtocol.TLS:
+            return pb.ProxyProtocol(tls=pb.ProxyProtocol.Tls())
+        case ServerProtocol.GRPC:
+            return pb.ProxyProtocol(grpc=pb.ProxyProtocol.Grpc(routes=[_default_grpc_route()]))
+        case ServerProtocol.HTTP1:
+            return pb.ProxyProtocol(http1=pb.ProxyProtocol.Http1(routes=_http_routes(server, probe_networks)))
+        case ServerProtocol.HTTP2:
+            return pb.ProxyProtocol(http2=pb.ProxyProtocol.Http2(routes=_http_routes(server, probe_networks)))
+        case ServerProtocol.DETECT:
+            routes = _http_routes(server, probe_networks)
+            return pb.ProxyProtocol(detect=pb.ProxyProtocol.Detect(timeout=_DETECT_TIMEOUT, http_routes=routes))
+        case _:
+            assert_never(server.protocol)
+
+
+def _http_routes(server: InboundServer, probe_networks: Iterable[IpNetwork]) -> list[pb.HttpRoute]:
     routes = [_default_route()]
     networks = list(probe_networks)
     if server.probe_paths and networks:
         routes.append(_probe_route(server.probe_paths, networks))
-    return pb.ProxyProtocol(detect=pb.ProxyProtocol.Detect(timeout=_DETECT_TIMEOUT, http_routes=routes))
+    return routes
+
+
+def _default_grpc_route() -> pb.GrpcRoute:
+    match = grpc_route_pb2.GrpcRouteMatch(rpc=grpc_route_pb2.GrpcRpcMatch())
+    return pb.GrpcRoute(metadata=default_metadata("default"), rules=[pb.GrpcRoute.Rule(matches=[match])])
 
 
 def _default_route() -> pb.HttpRoute:
@@ -52,7 +86,7 @@ def _default_route() -> pb.HttpRoute:
 def _probe_route(paths: Iterable[str], networks: Iterable[IpNetwork]) -> pb.HttpRoute:
     matches = [_probe_match(path) for path in paths]
     anyone = pb.Authz(
-        networks=_networks(networks),
+        networks=[_network(network) for network in plain(networks)],
         authentication=_anybody(),
         labels={"group": "", "kind": "default", "name": "probe"},
         metadata=default_metadata("probe"),
@@ -68,18 +102,31 @@ def _probe_match(path: str) -> http_route_pb2.HttpRouteMatch:
     return http_route_pb2.HttpRouteMatch(path=http_route_pb2.PathMatch(exact=path), method=method)
 
 
-def _networks(networks: Iterable[IpNetwork]) -> list[pb.Network]:
-    return [
-        pb.Network(net=net_pb2.IPNetwork(ip=ip_message(str(network.network_address)), prefix_len=network.prefixlen))
-        for network in networks
-    ]
+def _network(network: ClientNetwork) -> pb.Network:
+    return pb.Network(net=_ip_network(network.net), **{"except": [_ip_network(net) for net in network.exceptions]})
+
+
+def _ip_network(network: IpNetwork) -> net_pb2.IPNetwork:
+    return net_pb2.IPNetwork(ip=ip_message(str(network.network_address)), prefix_len=network.prefixlen)
+
+
+def _authentication(clients: Authentication) -> pb.Authn:
+    tls = pb.Authn.PermitMeshTLS
+    match clients:
+        case Unidentified.ANYBODY:
+            return _anybody()
+        case Unidentified.ANY_TLS:
+            return pb.Authn(meshTLS=tls(unauthenticated=pb.Authn.PermitUnauthenticated()))
+        case Identities(exact, suffixes):
+            identities = tls.PermitClientIdentities(
+                identities=[pb.Identity(name=name) for name in exact],
+                # A suffix without parts is how the schema says "whatever the name, as long as it is verified".
+                suffixes=[pb.IdentitySuffix(parts=parts) for parts in suffixes],
+            )
+            return pb.Authn(meshTLS=tls(identities=identities))
+        case _:
+            assert_never(clients)
 
 
 def _anybody() -> pb.Authn:
     return pb.Authn(unauthenticated=pb.Authn.PermitUnauthenticated())
-
-
-def _any_identity() -> pb.Authn:
-    # A suffix without parts is how the schema says "whatever the name, as long as it is verified".
-    clients = pb.Authn.PermitMeshTLS.PermitClientIdentities(suffixes=[pb.IdentitySuffix(parts=[])])
-    return pb.Authn(meshTLS=pb.Authn.PermitMeshTLS(identities=clients))

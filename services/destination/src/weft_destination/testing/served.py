@@ -13,22 +13,46 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from weft_common.kube.client import KubeClient, KubeError
 from weft_common.kube.config import KubeConfig
-from weft_common.kube.resource import ENDPOINT_SLICES, NAMESPACES, NODES, PODS, SERVICES, Resource
+from weft_common.kube.resource import (
+    CUSTOM_RESOURCE_DEFINITIONS,
+    ENDPOINT_SLICES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    SERVICES,
+    Resource,
+)
 from weft_local.apiserver.server import ADMIN, ApiServer, ApiServerSettings
 from weft_proto.linkerd import destination_pb2_grpc, inbound_pb2_grpc, outbound_pb2_grpc
 
 from weft_destination.app import serve
 from weft_destination.config import settings_from_environ
+from weft_destination.kube.parse_policy import (
+    AUTHORIZATION_POLICIES,
+    MESH_AUTHENTICATIONS,
+    NETWORK_AUTHENTICATIONS,
+    SERVER_AUTHORIZATIONS,
+    SERVERS,
+)
 from weft_destination.testing.raw import Raw
 
 _TOKEN = "test-token"  # noqa: S105 - of a server that lives for one test
-_KINDS = {r.kind: r for r in (SERVICES, PODS, ENDPOINT_SLICES, NAMESPACES, NODES)}
+_POLICY_KINDS = (
+    SERVERS,
+    SERVER_AUTHORIZATIONS,
+    AUTHORIZATION_POLICIES,
+    MESH_AUTHENTICATIONS,
+    NETWORK_AUTHENTICATIONS,
+)
+_KINDS = {r.kind: r for r in (SERVICES, PODS, ENDPOINT_SLICES, NAMESPACES, NODES, *_POLICY_KINDS)}
+_DEFINITIONS = Path(__file__).parents[5] / "charts/weft-destination/crds/policy.yaml"
 
 
 @dataclass
@@ -58,6 +82,11 @@ class Cluster:
         if "status" in raw:
             found = await self.kube.update(f"{path}/status", {**found, "status": raw["status"]})
         return found
+
+    async def install_policy_kinds(self) -> None:
+        """Install the definitions that the chart ships."""
+        for raw in yaml.safe_load_all(_DEFINITIONS.read_text()):
+            await self.kube.create(CUSTOM_RESOURCE_DEFINITIONS.path(), raw)
 
     async def remove(self, kind: str, name: str, namespace: str = "shop") -> None:
         await self.kube.delete(_KINDS[kind].path(namespace, name), {"gracePeriodSeconds": "0"})

@@ -1,0 +1,52 @@
+"""Tables of the authorization objects, and the lookups that inbound answers need.
+
+Objects of a namespace speak only about that namespace; authentications may be referenced from anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
+
+from weft_destination.core.objects import Name
+from weft_destination.core.policy_objects import (
+    AuthorizationPolicy,
+    MeshTlsAuthentication,
+    NetworkAuthentication,
+    Server,
+    ServerAuthorization,
+)
+from weft_destination.core.tables import Table
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> Name: ...
+
+
+N = TypeVar("N", bound=_Named)
+
+
+class PolicyTables:
+    """namespace_changed: told whose policy objects changed. authentications_changed: told that any did."""
+
+    def __init__(self, namespace_changed: Callable[[str], None], authentications_changed: Callable[[], None]) -> None:
+        def of_namespace(old: _Named | None, new: _Named | None) -> None:
+            found = new if new is not None else old
+            assert found is not None, "a change has at least one side"
+            namespace_changed(found.name.namespace)
+
+        def of_authentication(_old: object, _new: object) -> None:
+            authentications_changed()
+
+        self.servers: Final = Table[Server](of_namespace)
+        self.server_authorizations: Final = Table[ServerAuthorization](of_namespace)
+        self.authorization_policies: Final = Table[AuthorizationPolicy](of_namespace)
+        self.mesh_authentications: Final = Table[MeshTlsAuthentication](of_authentication)
+        self.network_authentications: Final = Table[NetworkAuthentication](of_authentication)
+
+
+def in_namespace(table: Table[N], namespace: str) -> list[N]:
+    """The objects of a namespace, by name, so that answers do not depend on the order of events."""
+    found = (table.get(*name) for name in sorted(table.names()) if name.namespace == namespace)
+    return [obj for obj in found if obj is not None]
