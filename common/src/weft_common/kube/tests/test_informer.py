@@ -51,9 +51,12 @@ class ScriptedApi:
         self.lists = lists
         self.events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self.watched_from: list[str] = []
+        self.is_absent = False
 
     async def pods(self, request: web.Request) -> web.StreamResponse:
         if "watch" not in request.query:
+            if self.is_absent:
+                return web.json_response({"kind": "Status", "code": 404, "reason": "NotFound"}, status=404)
             version, items = self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
             return web.json_response({"metadata": {"resourceVersion": version}, "items": items})
         self.watched_from.append(request.query["resourceVersion"])
@@ -65,7 +68,7 @@ class ScriptedApi:
 
 
 @contextlib.asynccontextmanager
-async def following(api: ScriptedApi, seen: Seen) -> Any:
+async def following(api: ScriptedApi, seen: Seen, *, may_be_absent: bool = False) -> Any:
     app = web.Application()
     app.router.add_get("/api/v1/pods", api.pods)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -74,7 +77,9 @@ async def following(api: ScriptedApi, seen: Seen) -> Any:
     await site.start()
     port = runner.addresses[0][1]
     async with KubeClient(KubeConfig(server=f"http://127.0.0.1:{port}")) as kube:
-        informer = Informer(kube, PODS, lambda raw: str(raw["metadata"]["resourceVersion"]), seen)
+        informer = Informer(
+            kube, PODS, lambda raw: str(raw["metadata"]["resourceVersion"]), seen, may_be_absent=may_be_absent
+        )
         async with asyncio.TaskGroup() as group:
             task = group.create_task(informer.run())
             yield informer
@@ -119,3 +124,26 @@ async def test_an_unreadable_object_is_skipped_and_its_old_self_removed() -> Non
         informer._parse = lambda raw: raw["spec"]["absent"]
         await api.events.put({"type": "MODIFIED", "object": broken})
         await seen.until({"b": "4"})
+
+
+async def test_a_kind_that_is_not_installed_is_empty_until_it_appears() -> None:
+    api, seen = ScriptedApi([("5", [pod("a", "4")])]), Seen()
+    api.is_absent = True
+    async with asyncio.timeout(5), following(api, seen, may_be_absent=True) as informer:
+        await informer.synced.wait()
+        assert (seen.state, informer.stale) == ({}, False)
+        api.is_absent = False
+        await seen.until({"a": "4"})
+
+
+async def test_a_kind_that_vanishes_with_its_objects_known_keeps_them() -> None:
+    api, seen = ScriptedApi([("5", [pod("a", "4")]), ("9", [pod("b", "8")])]), Seen()
+    async with asyncio.timeout(5), following(api, seen, may_be_absent=True) as informer:
+        await seen.until({"a": "4"})
+        api.is_absent = True
+        await api.events.put({"type": "ERROR", "object": {"code": 410, "reason": "Expired", "message": "too old"}})
+        while not informer.stale:  # noqa: ASYNC110 - a plain flag
+            await asyncio.sleep(0.01)
+        assert {key.name for key in seen.state} == {"a"}
+        api.is_absent = False
+        await seen.until({"b": "8"})
