@@ -15,6 +15,7 @@ CHARTS: Final = REPOSITORY / "charts"
 HELM: Final = Path(sys.executable).parent / "helm"
 VALUES: Final = Path(__file__).with_name("values.yaml")
 COMPONENTS: Final = (
+    "weft-crds",
     "weft-identity",
     "weft-destination",
     "weft-injector",

@@ -52,7 +52,7 @@ _POLICY_KINDS = (
     NETWORK_AUTHENTICATIONS,
 )
 _KINDS = {r.kind: r for r in (SERVICES, PODS, ENDPOINT_SLICES, NAMESPACES, NODES, *_POLICY_KINDS)}
-_DEFINITIONS = Path(__file__).parents[5] / "charts/weft-destination/crds/policy.yaml"
+_DEFINITIONS = Path(__file__).parents[5] / "charts/weft-crds/files/policy.yaml"
 
 
 @dataclass
