@@ -7,7 +7,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # One copy of each file instead of hard links: the cache and the tree may be on different file systems.
 export UV_LINK_MODE := copy
-SOURCES := common/src cli/src local/src services/identity/src services/destination/src services/injector/src \
+SOURCES := common/src policy/src cli/src local/src services/identity/src services/destination/src services/injector/src \
 	services/proxy/src services/metrics-api/src services/web/src examples/bookshop/src
 
 .PHONY: help setup system format check test test-unit test-rust test-e2e demo bench clean

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from weft_destination.core.endpoints import EndpointSet, Locality, endpoints_of
-from weft_destination.core.inbound import InboundAnswer, inbound_server_of
-from weft_destination.core.index import (
+from weft_policy.core.endpoints import EndpointSet, Locality, endpoints_of
+from weft_policy.core.inbound import InboundAnswer, inbound_server_of
+from weft_policy.core.index import (
     AUTHENTICATIONS_TOPIC,
     NODES_TOPIC,
     ClusterIndex,
@@ -17,11 +17,12 @@ from weft_destination.core.index import (
     policy_topic,
     service_topic,
 )
-from weft_destination.core.mesh import Mesh
-from weft_destination.core.names import AddressTarget, Refusal, ServiceTarget
-from weft_destination.core.objects import Name
-from weft_destination.core.outbound import OutboundAnswer, outbound_policy_of
-from weft_destination.core.profile import ProfileAnswer, profile_of
+from weft_policy.core.mesh import Mesh
+from weft_policy.core.names import AddressTarget, Refusal, ServiceTarget
+from weft_policy.core.objects import Name
+from weft_policy.core.outbound import OutboundAnswer, outbound_policy_of
+from weft_policy.core.profile import ProfileAnswer, profile_of
+
 from weft_destination.views import Refresher, Views
 
 

@@ -17,14 +17,14 @@ from weft_common.redis_cache import RedisCache
 from weft_common.settings import Mistake, SettingsError
 from weft_common.tasks import forever, until
 from weft_common.version import VERSION
+from weft_policy.core.endpoints import EndpointSet, Locality, endpoints_of
+from weft_policy.core.names import ServiceTarget
+from weft_policy.wire.encode_destination import full_update
 
 from weft_destination.answers import Answers, make_answers
 from weft_destination.config import DestinationSettings
-from weft_destination.core.endpoints import EndpointSet, Locality, endpoints_of
-from weft_destination.core.names import ServiceTarget
 from weft_destination.kube.follow import ClusterFollower, follow_cluster
 from weft_destination.rpc.destination import DestinationService
-from weft_destination.rpc.encode_destination import full_update
 from weft_destination.rpc.inbound import InboundService
 from weft_destination.rpc.outbound import OutboundService
 from weft_destination.rpc.streams import StreamMetrics

@@ -8,10 +8,9 @@ from datetime import timedelta
 from typing import Any, Final, Literal
 
 from weft_common.settings import Setting, boolean, choice, duration, networks, port, port_ranges, read_settings, text
-
-from weft_destination.core.mesh import DEFAULT_CLUSTER_NETWORKS, DEFAULT_OPAQUE_PORTS, EVERYWHERE, Mesh
-from weft_destination.core.objects import DefaultPolicy
-from weft_destination.core.ports import PortSet
+from weft_policy.core.mesh import DEFAULT_CLUSTER_NETWORKS, DEFAULT_OPAQUE_PORTS, EVERYWHERE, Mesh
+from weft_policy.core.objects import DefaultPolicy
+from weft_policy.core.ports import PortSet
 
 DEFAULT_SNAPSHOT_TTL: Final = timedelta(hours=24)
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
-from weft_destination.core.index import NODES_TOPIC, ClusterIndex, Topic
+from weft_policy.core.index import NODES_TOPIC, ClusterIndex, Topic
 
 Q = TypeVar("Q", bound=Hashable)
 A = TypeVar("A")

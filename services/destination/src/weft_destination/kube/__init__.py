@@ -1,1 +1,1 @@
-"""The cluster side: raw objects to values, informers that feed the index."""
+"""The cluster side: informers that feed the index."""

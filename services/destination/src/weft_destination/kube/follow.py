@@ -10,10 +10,9 @@ from prometheus_client import CollectorRegistry, Gauge
 from weft_common.kube.client import KubeClient
 from weft_common.kube.informer import Informer
 from weft_common.kube.resource import ENDPOINT_SLICES, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICES
-
-from weft_destination.core.index import ClusterIndex
-from weft_destination.core.policy_tables import PolicyTables
-from weft_destination.kube.parse import (
+from weft_policy.core.index import ClusterIndex
+from weft_policy.core.policy_tables import PolicyTables
+from weft_policy.kube.parse import (
     parse_namespace,
     parse_node,
     parse_pod,
@@ -21,7 +20,7 @@ from weft_destination.kube.parse import (
     parse_service,
     parse_slice,
 )
-from weft_destination.kube.parse_policy import (
+from weft_policy.kube.parse_policy import (
     AUTHORIZATION_POLICIES,
     MESH_AUTHENTICATIONS,
     NETWORK_AUTHENTICATIONS,

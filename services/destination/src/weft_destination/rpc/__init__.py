@@ -1,1 +1,1 @@
-"""The wire side: core answers to protobuf, protobuf to streams."""
+"""The wire side: answers to streams."""

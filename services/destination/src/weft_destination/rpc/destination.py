@@ -7,11 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 import grpc
-from weft_proto.linkerd import destination_pb2 as pb
-
-from weft_destination.answers import Answers, EndpointQuestion, ProfileQuestion
-from weft_destination.core.endpoints import EndpointSet, locality_for
-from weft_destination.core.names import (
+from weft_policy.core.endpoints import EndpointSet, locality_for
+from weft_policy.core.names import (
     AddressTarget,
     Refusal,
     RefusalCode,
@@ -19,8 +16,11 @@ from weft_destination.core.names import (
     client_from_token,
     target_from_path,
 )
-from weft_destination.core.profile import ProfileAnswer
-from weft_destination.rpc.encode_destination import known_from_update, profile_message, updates_between
+from weft_policy.core.profile import ProfileAnswer
+from weft_policy.wire.encode_destination import known_from_update, profile_message, updates_between
+from weft_proto.linkerd import destination_pb2 as pb
+
+from weft_destination.answers import Answers, EndpointQuestion, ProfileQuestion
 from weft_destination.rpc.streams import Context, Messages, StreamMetrics, latest, refuse, send, stream_messages
 
 LoadSnapshot = Callable[[ServiceTarget], Awaitable[bytes | None]]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import grpc
+from weft_policy.core.inbound import InboundAnswer, inbound_server_of
+from weft_policy.core.names import Refusal, RefusalCode, workload_from_token
+from weft_policy.wire.encode_inbound import inbound_message
 from weft_proto.linkerd import inbound_pb2 as pb
 
 from weft_destination.answers import Answers, ServerQuestion
-from weft_destination.core.inbound import InboundAnswer, inbound_server_of
-from weft_destination.core.names import Refusal, RefusalCode, workload_from_token
-from weft_destination.rpc.encode_inbound import inbound_message
 from weft_destination.rpc.streams import Context, Messages, StreamMetrics, refuse, send, stream_messages
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import grpc
-from weft_proto.linkerd import outbound_pb2 as pb
-
-from weft_destination.answers import Answers
-from weft_destination.core.names import (
+from weft_policy.core.names import (
     AddressTarget,
     Refusal,
     RefusalCode,
@@ -16,9 +13,12 @@ from weft_destination.core.names import (
     target_from_path,
     workload_from_token,
 )
-from weft_destination.core.outbound import OutboundAnswer, outbound_policy_of
-from weft_destination.rpc.encode_common import ip_from_message
-from weft_destination.rpc.encode_outbound import outbound_message
+from weft_policy.core.outbound import OutboundAnswer, outbound_policy_of
+from weft_policy.wire.encode_common import ip_from_message
+from weft_policy.wire.encode_outbound import outbound_message
+from weft_proto.linkerd import outbound_pb2 as pb
+
+from weft_destination.answers import Answers
 from weft_destination.rpc.streams import Context, Messages, StreamMetrics, refuse, send, stream_messages
 
 

@@ -12,8 +12,8 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from weft_policy.core.names import Refusal, RefusalCode
 
-from weft_destination.core.names import Refusal, RefusalCode
 from weft_destination.views import Refresher, View, Views
 
 Q = TypeVar("Q", bound=Hashable)

@@ -14,8 +14,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter
 from weft_common.redis_cache import CacheMiss, RedisCache
-
-from weft_destination.core.names import ServiceTarget
+from weft_policy.core.names import ServiceTarget
 
 KEY_PREFIX: Final = "weft:destination:endpoints:"
 

@@ -30,17 +30,17 @@ from weft_common.kube.resource import (
     Resource,
 )
 from weft_local.apiserver.server import ADMIN, ApiServer, ApiServerSettings
-from weft_proto.linkerd import destination_pb2_grpc, inbound_pb2_grpc, outbound_pb2_grpc
-
-from weft_destination.app import serve
-from weft_destination.config import settings_from_environ
-from weft_destination.kube.parse_policy import (
+from weft_policy.kube.parse_policy import (
     AUTHORIZATION_POLICIES,
     MESH_AUTHENTICATIONS,
     NETWORK_AUTHENTICATIONS,
     SERVER_AUTHORIZATIONS,
     SERVERS,
 )
+from weft_proto.linkerd import destination_pb2_grpc, inbound_pb2_grpc, outbound_pb2_grpc
+
+from weft_destination.app import serve
+from weft_destination.config import settings_from_environ
 from weft_destination.testing.raw import Raw
 
 _TOKEN = "test-token"  # noqa: S105 - of a server that lives for one test

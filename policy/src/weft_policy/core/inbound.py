@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from weft_destination.core.authorization import (
+from weft_policy.core.authorization import (
     POLICY_GROUP,
     Authorization,
     Source,
@@ -12,12 +12,12 @@ from weft_destination.core.authorization import (
     default_source,
     server_authorizations,
 )
-from weft_destination.core.index import ClusterIndex
-from weft_destination.core.mesh import Mesh
-from weft_destination.core.names import Refusal, RefusalCode
-from weft_destination.core.objects import DefaultPolicy, Name, Pod
-from weft_destination.core.policy_objects import Server, ServerProtocol
-from weft_destination.core.policy_tables import PolicyTables, in_namespace
+from weft_policy.core.index import ClusterIndex
+from weft_policy.core.mesh import Mesh
+from weft_policy.core.names import Refusal, RefusalCode
+from weft_policy.core.objects import DefaultPolicy, Name, Pod
+from weft_policy.core.policy_objects import Server, ServerProtocol
+from weft_policy.core.policy_tables import PolicyTables, in_namespace
 
 
 @dataclass(frozen=True, slots=True)

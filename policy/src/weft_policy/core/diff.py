@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from weft_destination.core.endpoints import Address, Endpoint
+from weft_policy.core.endpoints import Address, Endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
-from weft_destination.core.objects import DefaultPolicy, Name
-from weft_destination.core.ports import PortSet
+from weft_policy.core.objects import DefaultPolicy, Name
+from weft_policy.core.ports import PortSet
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 

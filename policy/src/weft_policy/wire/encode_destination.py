@@ -7,11 +7,11 @@ from typing import Final, assert_never
 
 from weft_proto.linkerd import destination_pb2 as pb
 
-from weft_destination.core.diff import EndpointDiff, diff_endpoints
-from weft_destination.core.endpoints import BARE_ENDPOINT, DEFAULT_WEIGHT, Address, Endpoint, EndpointSet, ProtocolHint
-from weft_destination.core.objects import Name
-from weft_destination.core.profile import EndpointProfileAnswer, ServiceProfileAnswer, UndefinedPort
-from weft_destination.rpc.encode_common import ip_from_message, milliseconds, service_metadata, tcp_address
+from weft_policy.core.diff import EndpointDiff, diff_endpoints
+from weft_policy.core.endpoints import BARE_ENDPOINT, DEFAULT_WEIGHT, Address, Endpoint, EndpointSet, ProtocolHint
+from weft_policy.core.objects import Name
+from weft_policy.core.profile import EndpointProfileAnswer, ServiceProfileAnswer, UndefinedPort
+from weft_policy.wire.encode_common import ip_from_message, milliseconds, service_metadata, tcp_address
 
 # What clients of meshed endpoints use; the chart's meshedHttp2ClientProtobuf.
 _HTTP2_PARAMS: Final = pb.Http2ClientParams(

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from weft_destination.core.objects import Name, Namespace, Node, Pod, ReplicaSet, Service, Slice
-from weft_destination.core.policy_tables import PolicyTables
-from weft_destination.core.ports import PortSet
-from weft_destination.core.tables import Table
+from weft_policy.core.objects import Name, Namespace, Node, Pod, ReplicaSet, Service, Slice
+from weft_policy.core.policy_tables import PolicyTables
+from weft_policy.core.ports import PortSet
+from weft_policy.core.tables import Table
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
-from weft_destination.core.objects import Name
-from weft_destination.core.policy_objects import (
+from weft_policy.core.objects import Name
+from weft_policy.core.policy_objects import (
     AuthorizationPolicy,
     MeshTlsAuthentication,
     NetworkAuthentication,
     Server,
     ServerAuthorization,
 )
-from weft_destination.core.tables import Table
+from weft_policy.core.tables import Table
 
 
 class _Named(Protocol):

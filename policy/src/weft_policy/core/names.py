@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final
 
-from weft_destination.core.objects import Name
+from weft_policy.core.objects import Name
 
 DEFAULT_PORT: Final = 80
 

@@ -8,12 +8,12 @@ from typing import Final, assert_never
 from weft_proto.linkerd import grpc_route_pb2, http_route_pb2, http_types_pb2, meta_pb2, net_pb2
 from weft_proto.linkerd import inbound_pb2 as pb
 
-from weft_destination.core.authorization import Authentication, Authorization, Identities, Source, Unidentified, plain
-from weft_destination.core.inbound import InboundServer
-from weft_destination.core.mesh import IpNetwork
-from weft_destination.core.objects import GRPC_HEALTH_PATH
-from weft_destination.core.policy_objects import ClientNetwork, ServerProtocol
-from weft_destination.rpc.encode_common import default_metadata, ip_message, milliseconds
+from weft_policy.core.authorization import Authentication, Authorization, Identities, Source, Unidentified, plain
+from weft_policy.core.inbound import InboundServer
+from weft_policy.core.mesh import IpNetwork
+from weft_policy.core.objects import GRPC_HEALTH_PATH
+from weft_policy.core.policy_objects import ClientNetwork, ServerProtocol
+from weft_policy.wire.encode_common import default_metadata, ip_message, milliseconds
 
 _DETECT_TIMEOUT: Final = milliseconds(10_000)
 

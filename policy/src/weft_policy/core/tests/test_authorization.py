@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weft_destination.core.authorization import ANY_IDENTITY, Authorization, Identities, Source, Unidentified, plain
-from weft_destination.core.inbound import InboundServer, inbound_server_of
-from weft_destination.core.index import ClusterIndex
-from weft_destination.core.mesh import EVERYWHERE, Mesh
-from weft_destination.core.objects import DefaultPolicy, Name, Pod
-from weft_destination.core.policy_objects import (
+from weft_policy.core.authorization import ANY_IDENTITY, Authorization, Identities, Source, Unidentified, plain
+from weft_policy.core.inbound import InboundServer, inbound_server_of
+from weft_policy.core.index import ClusterIndex
+from weft_policy.core.mesh import EVERYWHERE, Mesh
+from weft_policy.core.objects import DefaultPolicy, Name, Pod
+from weft_policy.core.policy_objects import (
     AuthorizationPolicy,
     ClientNetwork,
     LabelExpression,

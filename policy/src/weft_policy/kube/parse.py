@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from weft_destination.core.names import canonical_ip
-from weft_destination.core.objects import (
+from weft_policy.core.names import canonical_ip
+from weft_policy.core.objects import (
     GRPC_HEALTH_PATH,
     DefaultPolicy,
     HostPort,
@@ -26,8 +26,8 @@ from weft_destination.core.objects import (
     Slice,
     SliceEndpoint,
 )
-from weft_destination.core.ports import NO_PORTS, PortSet, port_set_from_text
-from weft_destination.core.resilience import ANNOTATION_PREFIXES
+from weft_policy.core.ports import NO_PORTS, PortSet, port_set_from_text
+from weft_policy.core.resilience import ANNOTATION_PREFIXES
 
 Raw = dict[str, Any]
 

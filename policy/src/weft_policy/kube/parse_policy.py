@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from weft_common.kube.resource import Resource
 
-from weft_destination.core.objects import DefaultPolicy, Name
-from weft_destination.core.policy_objects import (
+from weft_policy.core.objects import DefaultPolicy, Name
+from weft_policy.core.policy_objects import (
     AuthorizationPolicy,
     ClientNetwork,
     LabelExpression,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final, assert_never
 
-from weft_destination.core.mesh import EVERYWHERE, IpNetwork, Mesh
-from weft_destination.core.objects import DefaultPolicy, Name
-from weft_destination.core.policy_objects import (
+from weft_policy.core.mesh import EVERYWHERE, IpNetwork, Mesh
+from weft_policy.core.objects import DefaultPolicy, Name
+from weft_policy.core.policy_objects import (
     AuthorizationPolicy,
     ClientNetwork,
     MeshTlsAuthentication,
@@ -17,7 +17,7 @@ from weft_destination.core.policy_objects import (
     Server,
     ServerAuthorization,
 )
-from weft_destination.core.policy_tables import PolicyTables, in_namespace
+from weft_policy.core.policy_tables import PolicyTables, in_namespace
 
 POLICY_GROUP: Final = "policy.linkerd.io"
 

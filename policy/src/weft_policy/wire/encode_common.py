@@ -8,7 +8,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from weft_proto.linkerd import meta_pb2, net_pb2
 
-from weft_destination.core.objects import Name
+from weft_policy.core.objects import Name
 
 _LOW_64_BITS: Final = (1 << 64) - 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
-from weft_destination.core.objects import Name
+from weft_policy.core.objects import Name
 
 T = TypeVar("T")
 # Any namespace-and-name pair; a mapping's key type must match exactly, so the caller's own is taken as it is.

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 from typing import Final, NamedTuple
 
-from weft_destination.core.index import ClusterIndex
-from weft_destination.core.mesh import Mesh
-from weft_destination.core.names import Refusal, RefusalCode, ServiceTarget
-from weft_destination.core.objects import Name, Pod, Service, SliceEndpoint
+from weft_policy.core.index import ClusterIndex
+from weft_policy.core.mesh import Mesh
+from weft_policy.core.names import Refusal, RefusalCode, ServiceTarget
+from weft_policy.core.objects import Name, Pod, Service, SliceEndpoint
 
 DEFAULT_WEIGHT: Final = 10_000
 

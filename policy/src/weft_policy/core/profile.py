@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from weft_destination.core.endpoints import (
+from weft_policy.core.endpoints import (
     BARE_ENDPOINT,
     Address,
     Endpoint,
@@ -12,10 +12,10 @@ from weft_destination.core.endpoints import (
     is_opaque_on_pod,
     pod_named,
 )
-from weft_destination.core.index import ClusterIndex
-from weft_destination.core.mesh import Mesh
-from weft_destination.core.names import AddressTarget, Refusal, RefusalCode, ServiceTarget
-from weft_destination.core.objects import Name, Pod, Service
+from weft_policy.core.index import ClusterIndex
+from weft_policy.core.mesh import Mesh
+from weft_policy.core.names import AddressTarget, Refusal, RefusalCode, ServiceTarget
+from weft_policy.core.objects import Name, Pod, Service
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final, NamedTuple
 
-from weft_destination.core.ports import NO_PORTS, PortSet
+from weft_policy.core.ports import NO_PORTS, PortSet
 
 
 class Name(NamedTuple):

@@ -7,9 +7,9 @@ from typing import Final, assert_never
 from weft_proto.linkerd import http_route_pb2, opaque_route_pb2
 from weft_proto.linkerd import outbound_pb2 as pb
 
-from weft_destination.core.endpoints import Address
-from weft_destination.core.outbound import ForbiddenPort, OutboundProtocol, OutsideCluster, ServicePolicy
-from weft_destination.core.resilience import (
+from weft_policy.core.endpoints import Address
+from weft_policy.core.outbound import ForbiddenPort, OutboundProtocol, OutsideCluster, ServicePolicy
+from weft_policy.core.resilience import (
     ConsecutiveFailures,
     HttpRetry,
     Penalty,
@@ -17,8 +17,8 @@ from weft_destination.core.resilience import (
     Timeouts,
     UnifiedBreaker,
 )
-from weft_destination.rpc.encode_common import default_metadata, milliseconds, service_metadata
-from weft_destination.rpc.encode_destination import weighted_addr
+from weft_policy.wire.encode_common import default_metadata, milliseconds, service_metadata
+from weft_policy.wire.encode_destination import weighted_addr
 
 _DETECT_TIMEOUT: Final = milliseconds(10_000)
 _QUEUE: Final = pb.Queue(capacity=100, failfast_timeout=milliseconds(3_000))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, unique
 
-from weft_destination.core.mesh import IpNetwork
-from weft_destination.core.objects import DefaultPolicy, Name
+from weft_policy.core.mesh import IpNetwork
+from weft_policy.core.objects import DefaultPolicy, Name
 
 Labels = tuple[tuple[str, str], ...]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, unique
 
-from weft_destination.core.index import ClusterIndex
-from weft_destination.core.mesh import Mesh
-from weft_destination.core.names import AddressTarget, Refusal, RefusalCode, ServiceTarget
-from weft_destination.core.objects import Name, Service, ServicePort
-from weft_destination.core.profile import is_opaque_on_service
-from weft_destination.core.resilience import Resilience, resilience_from_annotations
+from weft_policy.core.index import ClusterIndex
+from weft_policy.core.mesh import Mesh
+from weft_policy.core.names import AddressTarget, Refusal, RefusalCode, ServiceTarget
+from weft_policy.core.objects import Name, Service, ServicePort
+from weft_policy.core.profile import is_opaque_on_service
+from weft_policy.core.resilience import Resilience, resilience_from_annotations
 
 
 @unique

@@ -1,0 +1,1 @@
+"""Raw API objects to values."""

@@ -1,0 +1,1 @@
+"""Answers to protobuf messages, exactly as proxies receive them."""
