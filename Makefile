@@ -51,3 +51,4 @@ bench: setup ## measure, and write build/bench/*.json and the tables of docs/per
 clean: ## remove what make made
 	rm -rf $(VENV) build dist services/proxy/engine/target .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name '*_pb2*.py*' -not -path './.venv/*' -delete
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

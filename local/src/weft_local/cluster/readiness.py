@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from weft_local.controllers.core.objects import condition, is_ready, matches
@@ -12,6 +13,8 @@ Object = dict[str, Any]
 
 # After this many restarts a container is not merely waiting for something else to come up.
 HOPELESS_RESTARTS: Final = 5
+# A container without a readiness probe is ready by definition; one that lives this long did not crash at once.
+PROVEN_AFTER_S: Final = 2.0
 _WAITING_IS_FINE: Final = frozenset({"ContainerCreating", "PodInitializing"})
 
 
@@ -71,6 +74,20 @@ def pod_trouble(pod: Object) -> PodTrouble | None:
     if worst is None:
         return PodTrouble(namespace, name, "", _phase_text(pod), 0, False)
     return PodTrouble(namespace, name, worst.name, f"{worst.name}: {worst.text}", worst.restarts, worst.is_crashing)
+
+
+def unproven_s(pods: Iterable[Object], now: datetime) -> float:
+    """Seconds until every running container without a readiness probe has lived PROVEN_AFTER_S; 0 when all have."""
+    youngest_s = min((age for pod in pods for age in _ages_without_probe_s(pod, now)), default=PROVEN_AFTER_S)
+    return max(0.0, PROVEN_AFTER_S - youngest_s)
+
+
+def _ages_without_probe_s(pod: Object, now: datetime) -> Iterator[float]:
+    probed = {one["name"] for one in pod["spec"]["containers"] if one.get("readinessProbe")}
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        running = (status.get("state") or {}).get("running")
+        if running and status["name"] not in probed:
+            yield (now - datetime.fromisoformat(running["startedAt"])).total_seconds()
 
 
 def _unready(workload: Object) -> str | None:

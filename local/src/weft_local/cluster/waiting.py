@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from weft_common.kube.client import KubeClient, KubeError
@@ -18,7 +20,7 @@ from weft_common.kube.resource import (
     Resource,
 )
 
-from weft_local.cluster.readiness import Pending, PodTrouble, pending
+from weft_local.cluster.readiness import Pending, PodTrouble, pending, unproven_s
 from weft_local.cluster.streams import log_chunks
 from weft_local.controllers.core.world import controller_of
 
@@ -75,12 +77,19 @@ async def until_ready(
             tasks = [group.create_task(informer.run()) for informer in informers]
             for informer in informers:
                 await informer.synced.wait()
-            while missing := _missing(collected, only):
-                told(missing)
-                if all(one.is_hopeless for one in missing):
-                    raise NotReady("containers keep crashing", missing)
+            while True:
                 changed.clear()
-                await changed.wait()
+                missing = _missing(collected, only)
+                remaining_s = None if missing else unproven_s(collected[PODS].objects.values(), datetime.now(UTC))
+                if remaining_s == 0:
+                    break
+                if missing:
+                    told(missing)
+                    if all(one.is_hopeless for one in missing):
+                        raise NotReady("containers keep crashing", missing)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(remaining_s):
+                        await changed.wait()
             for task in tasks:
                 task.cancel()
 
