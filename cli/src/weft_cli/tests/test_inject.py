@@ -106,6 +106,19 @@ def test_manual_injection_adds_the_proxy_and_uninject_restores_the_file(
     assert 'deployment "price" uninjected' in report
 
 
+def test_manifest_of_a_cron_job_names_it_on_its_pods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ca.crt").write_text("PEM")
+    path = tmp_path / "nightly.yaml"
+    path.write_text(
+        "kind: CronJob\nmetadata: {name: nightly}\n"
+        "spec: {jobTemplate: {spec: {template: {spec: {containers: [{name: c, image: i}]}}}}}\n"
+    )
+    anchors = str(tmp_path / "ca.crt")
+    assert main(["inject", "--manual", "--ignore-cluster", "--identity-trust-anchors-file", anchors, str(path)]) == 0
+    template = yaml.safe_load(capsys.readouterr().out)["spec"]["jobTemplate"]["spec"]["template"]
+    assert template["metadata"]["labels"]["linkerd.io/proxy-cronjob"] == "nightly"
+
+
 def test_document_that_cannot_be_transformed_is_named_and_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

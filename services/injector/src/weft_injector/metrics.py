@@ -16,26 +16,32 @@ class AdmissionMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         common = ["owner_kind", "namespace", "annotation_at", *METRIC_LABELS.values()]
         self._requests = Counter(
-            "proxy_inject_admission_requests", "Pods reviewed for injection.", common, registry=registry
+            "proxy_inject_admission_requests", "Pods and services reviewed.", common, registry=registry
         )
         self._responses = Counter(
             "proxy_inject_admission_responses",
-            "Pods answered, injected or not.",
+            "Pods and services answered, injected or not.",
             [*common, "skip", "skip_reason"],
             registry=registry,
         )
 
-    def record(self, owner_kind: str, namespace: str, annotations: Mapping[str, str], decision: Decision) -> None:
-        """Count one review and its answer."""
-        labels = {
-            "owner_kind": owner_kind,
-            "namespace": namespace,
-            "annotation_at": decision.annotation_at,
-            **{label: annotations.get(key, "") for key, label in METRIC_LABELS.items()},
-        }
-        self._requests.labels(**labels).inc()
+    def asked(self, owner_kind: str, namespace: str, annotations: Mapping[str, str], decision: Decision) -> None:
+        """Count a review that was decided, before its patch is made: making it may still fail."""
+        self._requests.labels(**_labels(owner_kind, namespace, annotations, decision)).inc()
+
+    def answered(self, owner_kind: str, namespace: str, annotations: Mapping[str, str], decision: Decision) -> None:
+        """Count an answer that lets the object in, patched or not."""
         self._responses.labels(
-            **labels,
+            **_labels(owner_kind, namespace, annotations, decision),
             skip="false" if decision.injectable else "true",
             skip_reason=",".join(reason.value for reason in decision.reasons),
         ).inc()
+
+
+def _labels(owner_kind: str, namespace: str, annotations: Mapping[str, str], decision: Decision) -> dict[str, str]:
+    return {
+        "owner_kind": owner_kind,
+        "namespace": namespace,
+        "annotation_at": decision.annotation_at,
+        **{label: annotations.get(key, "") for key, label in METRIC_LABELS.items()},
+    }

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from weft_common.log import get_logger
 
-from weft_injector.core.inject import Outcome, annotate_service, inject_pod
+from weft_injector.core.inject import Outcome, annotate_service, decide_pod, inject_pod
 from weft_injector.core.json_value import JsonObject
 from weft_injector.core.owner import Owner
 from weft_injector.core.patch import Add
 from weft_injector.core.pod import pod_from_json
 from weft_injector.kube.cluster import Cluster
-from weft_injector.kube.events import EventWriter
+from weft_injector.kube.events import Event, EventWriter
 from weft_injector.mesh_files import MeshFiles
 from weft_injector.metrics import AdmissionMetrics
 
@@ -37,19 +37,32 @@ class Reviewer:
             case "Pod":
                 return await self._review_pod(namespace, obj, dry_run=dry_run)
             case "Service":
-                mesh = self.files.read()
-                annotations = await self.cluster.namespace_annotations(namespace)
-                return annotate_service(mesh.settings, obj, annotations).ops
+                return await self._review_service(namespace, obj)
             case _:
                 return ()
+
+    async def _review_service(self, namespace: str, obj: JsonObject) -> tuple[Add, ...]:
+        mesh = self.files.read()
+        outcome = annotate_service(mesh.settings, obj, await self.cluster.namespace_annotations(namespace))
+        self.metrics.asked("service", namespace, {}, outcome.decision)
+        self.metrics.answered("service", namespace, {}, outcome.decision)
+        return outcome.ops
 
     async def _review_pod(self, namespace: str, obj: JsonObject, *, dry_run: bool) -> tuple[Add, ...]:
         mesh = self.files.read()
         annotations = await self.cluster.namespace_annotations(namespace)
         pod = pod_from_json(obj)
         owner = await self.cluster.owner_of(pod, namespace)
-        outcome = inject_pod(mesh, pod, namespace, annotations, owner)
-        self.metrics.record(owner.kind, namespace, pod.annotations, outcome.decision)
+        counted = (owner.kind, namespace, pod.annotations, decide_pod(mesh, pod, annotations))
+        self.metrics.asked(*counted)
+        try:
+            outcome = inject_pod(mesh, pod, namespace, annotations, owner)
+        except ValueError as error:
+            if not dry_run:
+                # The user sees it on the workload too, not only where the pod was refused.
+                self.events.record(owner, namespace, Event.REFUSED, f"Linkerd sidecar proxy not injected: {error}")
+            raise
+        self.metrics.answered(*counted)
         if not dry_run:
             self._tell(outcome, owner, namespace)
         return outcome.ops
@@ -58,10 +71,12 @@ class Reviewer:
         where = {"namespace": namespace, "owner": f"{owner.kind}/{owner.name}"}
         for warning in outcome.warnings:
             _log.warning("annotation left aside", **where, warning=warning)
+        if outcome.warnings:
+            self.events.record(owner, namespace, Event.LEFT_ASIDE, "; ".join(outcome.warnings))
         if outcome.injected:
             _log.info("pod injected", **where)
-            self.events.record(owner, namespace, "Injected", "Linkerd sidecar proxy injected")
+            self.events.record(owner, namespace, Event.INJECTED, "Linkerd sidecar proxy injected")
             return
         reasons = ", ".join(reason.text for reason in outcome.decision.reasons)
         _log.info("pod not injected", **where, reasons=[reason.value for reason in outcome.decision.reasons])
-        self.events.record(owner, namespace, "InjectionSkipped", f"Linkerd sidecar proxy injection skipped: {reasons}")
+        self.events.record(owner, namespace, Event.SKIPPED, f"Linkerd sidecar proxy injection skipped: {reasons}")

@@ -56,11 +56,16 @@ class Outcome:
         return self.decision.injectable
 
 
+def decide_pod(mesh: Mesh, pod: Pod, namespace_annotations: Mapping[str, str]) -> Decision:
+    """Whether `inject_pod` adds the proxy, without making the patch."""
+    return decide(pod, namespace_annotations, token_projection=mesh.settings.token_projection)
+
+
 def inject_pod(
     mesh: Mesh, pod: Pod, namespace: str, namespace_annotations: Mapping[str, str], owner: Owner | None
 ) -> Outcome:
     """The patch for a pod: the proxy, or at least its opaque ports. Raises BadSetting, BadValues."""
-    decision = decide(pod, namespace_annotations, token_projection=mesh.settings.token_projection)
+    decision = decide_pod(mesh, pod, namespace_annotations)
     if not decision.injectable:
         return Outcome(decision, _opaque_ops(pod, namespace_annotations, mesh.settings))
     if not mesh.trust_anchors.strip():

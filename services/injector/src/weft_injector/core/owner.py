@@ -26,7 +26,9 @@ class Owner:
 
     def label(self) -> tuple[str, str] | None:
         """Label of the injected pod, None for kinds that have none."""
-        if self.kind not in LABELLED_OWNER_KINDS:
+        # The webhook finds a CronJob above a Job and, as upstream, does not name it; a manifest is its own owner.
+        named = LABELLED_OWNER_KINDS if self.reference is not None else LABELLED_OWNER_KINDS | {"cronjob"}
+        if self.kind not in named:
             return None
         return PROXY_OWNER_PREFIX + self.kind, self.name
 

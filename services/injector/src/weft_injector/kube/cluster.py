@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final, Generic, TypeVar
 
-from weft_common.kube.client import KubeClient
+from weft_common.kube.client import KubeClient, KubeError
 from weft_common.kube.informer import Informer
 from weft_common.kube.resource import JOBS, NAMESPACES, REPLICA_SETS, ObjectKey, Resource
 
@@ -70,7 +71,13 @@ class Cluster:
         known = self._owners[owner.kind].objects.get(ObjectKey(namespace, owner.name))
         if known is not None:
             return known
-        return _owners(await self._kube.get(resource.path(namespace, owner.name)))
+        try:
+            return _owners(await self._kube.get(resource.path(namespace, owner.name)))
+        except KubeError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            # Deleted meanwhile: the pod goes soon too, and its direct owner names it well enough.
+            return ()
 
 
 def _annotations(raw: dict[str, Any]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, Final
 
 from weft_common.kube.client import KubeClient, KubeError
@@ -18,6 +19,15 @@ QUEUE_LIMIT: Final = 256
 _log = get_logger(__name__)
 
 
+class Event(Enum):
+    """value: type and reason. The first two are Linkerd's; the others tell of annotations that it only logs."""
+
+    INJECTED = ("Normal", "Injected")
+    SKIPPED = ("Normal", "InjectionSkipped")
+    LEFT_ASIDE = ("Warning", "InjectionAnnotationIgnored")
+    REFUSED = ("Warning", "InjectionRefused")
+
+
 class EventWriter:
     """A bounded queue and the loop that empties it. When full, new events are dropped: they are news, not state."""
 
@@ -25,14 +35,14 @@ class EventWriter:
         self._kube = kube
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(QUEUE_LIMIT)
 
-    def record(self, owner: Owner, namespace: str, reason: str, message: str) -> None:
-        """Queue a Normal event. Does nothing for a pod without owner: it does not exist yet."""
+    def record(self, owner: Owner, namespace: str, event: Event, message: str) -> None:
+        """Queue an event. Does nothing for a pod without owner: it does not exist yet."""
         if owner.reference is None:
             return
         try:
-            self._queue.put_nowait(_event(owner, namespace, reason, message, datetime.now(UTC)))
+            self._queue.put_nowait(_body(owner, namespace, event, message, datetime.now(UTC)))
         except asyncio.QueueFull:
-            _log.warning("event dropped: the queue is full", owner=owner.name, namespace=namespace, reason=reason)
+            _log.warning("event dropped: the queue is full", owner=owner.name, namespace=namespace, reason=event.name)
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -44,7 +54,8 @@ class EventWriter:
                 _log.debug("event not written", reason=event["reason"], error=error.message)
 
 
-def _event(owner: Owner, namespace: str, reason: str, message: str, now: datetime) -> dict[str, Any]:
+def _body(owner: Owner, namespace: str, event: Event, message: str, now: datetime) -> dict[str, Any]:
+    type_, reason = event.value
     reference = owner.reference
     assert reference is not None
     stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -59,7 +70,7 @@ def _event(owner: Owner, namespace: str, reason: str, message: str, now: datetim
             "namespace": namespace,
             "uid": reference.uid,
         },
-        "type": "Normal",
+        "type": type_,
         "reason": reason,
         "message": message,
         "source": {"component": SOURCE},

@@ -65,7 +65,16 @@ class ApiServer:
             return web.json_response({"reason": "NotFound", "message": message}, status=404)
         return web.json_response({"metadata": {"name": name, "annotations": self.namespaces[name]}})
 
+    async def written(self, count: int) -> list[dict[str, Any]]:
+        async with asyncio.timeout(5):
+            while len(self.events) < count:
+                self.event_written.clear()
+                await self.event_written.wait()
+        return self.events
+
     async def _replica_set(self, request: web.Request) -> web.Response:
+        if request.match_info["name"] == "gone":
+            return web.json_response({"reason": "NotFound", "message": "gone"}, status=404)
         owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "u1"}
         return web.json_response({"metadata": {"name": request.match_info["name"], "ownerReferences": [owner]}})
 
@@ -91,6 +100,11 @@ class Webhook:
             session.post(self.url, data=body, server_hostname=HOST) as response,
         ):
             return response.status, await response.read()
+
+    def count(self, of: str, **labels: str) -> float:
+        name = f"proxy_inject_admission_{of}_total"
+        samples = [s for family in self.registry.collect() for s in family.samples if s.name == name]
+        return sum(s.value for s in samples if labels.items() <= s.labels.items())
 
     async def review(self, obj: dict[str, Any], kind: str = "Pod", namespace: str = "shop", version: str = "v1") -> Any:
         review = {
@@ -177,9 +191,7 @@ async def test_pod_is_patched_and_its_deployment_named(webhook: Webhook, version
 
 async def test_event_goes_to_the_owner(webhook: Webhook) -> None:
     await webhook.review(a_pod())
-    async with asyncio.timeout(5):
-        await webhook.api.event_written.wait()
-    event = webhook.api.events[0]
+    (event,) = await webhook.api.written(1)
     assert event["involvedObject"] == {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -189,6 +201,50 @@ async def test_event_goes_to_the_owner(webhook: Webhook) -> None:
     }
     assert (event["type"], event["reason"]) == ("Normal", "Injected")
     assert event["source"] == {"component": "linkerd-proxy-injector"}
+
+
+async def test_annotation_that_is_left_aside_is_told_on_the_owner(webhook: Webhook) -> None:
+    pod = a_pod()
+    pod["metadata"]["annotations"] = {"config.linkerd.io/proxy-cpu-limit": "much"}
+    patch_of(await webhook.review(pod))
+    events = await webhook.api.written(2)
+    assert [(event["type"], event["reason"]) for event in events] == [
+        ("Warning", "InjectionAnnotationIgnored"),
+        ("Normal", "Injected"),
+    ]
+    assert "proxy-cpu-limit='much' left aside: expected a quantity" in events[0]["message"]
+
+
+async def test_refused_pod_is_counted_as_asked_and_told_on_the_owner(webhook: Webhook) -> None:
+    pod = a_pod()
+    pod["metadata"]["annotations"] = {"config.linkerd.io/proxy-log-http-headers": "all"}
+    response = await webhook.review(pod)
+    assert response["allowed"] is False
+    (event,) = await webhook.api.written(1)
+    assert (event["type"], event["reason"]) == ("Warning", "InjectionRefused")
+    assert event["involvedObject"]["kind"] == "Deployment"
+    assert "expected off or insecure" in event["message"]
+    assert webhook.count("requests", owner_kind="deployment") == 1
+    assert webhook.count("responses", owner_kind="deployment") == 0
+
+
+async def test_pod_whose_owner_is_gone_is_injected_under_the_name_it_has(webhook: Webhook) -> None:
+    pod = a_pod()
+    pod["metadata"]["ownerReferences"][0]["name"] = "gone"
+    patch = patch_of(await webhook.review(pod))
+    assert {"op": "add", "path": "/metadata/labels/linkerd.io~1proxy-replicaset", "value": "gone"} in patch
+
+
+async def test_review_over_its_budget_is_left_to_the_failure_policy(webhook: Webhook) -> None:
+    async def stuck(kind: str, namespace: str, obj: Any, *, dry_run: bool) -> Any:
+        await asyncio.Event().wait()
+
+    async with serving(stuck, 0, ServingCertificate(webhook.folder).context, budget_s=0.05) as port:
+        slow = Webhook(f"https://127.0.0.1:{port}/", webhook.api, webhook.folder, webhook.registry)
+        review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "r1"}}
+        status, text = await slow.post(json.dumps(review).encode())
+    assert status == 503
+    assert text == b"no decision within 0.05 s\n"
 
 
 async def test_pod_outside_the_mesh_is_allowed_without_a_patch(webhook: Webhook) -> None:
@@ -203,6 +259,7 @@ async def test_service_gets_its_opaque_ports(webhook: Webhook) -> None:
     service = {"metadata": {"name": "db"}, "spec": {"ports": [{"port": 3306}]}}
     patch = patch_of(await webhook.review(service, kind="Service"))
     assert patch[-1] == {"op": "add", "path": "/metadata/annotations/config.linkerd.io~1opaque-ports", "value": "3306"}
+    assert webhook.count("responses", owner_kind="service", skip_reason="unsupported_resource") == 1
 
 
 async def test_unknown_namespace_is_a_denial_that_says_why(webhook: Webhook) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -16,6 +18,9 @@ from weft_injector.core.patch import Add
 from weft_injector.web.review import NotAReview, ReviewRequest, allowed, decode_review, denied
 
 BODY_LIMIT_BYTES: Final = 10 * 1024 * 1024
+# The API server waits 10 s (proxyInjector.timeoutSeconds). An answer just before that is its failure policy's to judge:
+# a denial would not be, so running late must not become one.
+REVIEW_BUDGET_S: Final = 9.5
 
 _log = get_logger(__name__)
 
@@ -28,7 +33,9 @@ class Review(Protocol):
 
 
 @asynccontextmanager
-async def serving(review: Review, port: int, tls: ssl.SSLContext) -> AsyncIterator[int]:
+async def serving(
+    review: Review, port: int, tls: ssl.SSLContext, *, budget_s: float = REVIEW_BUDGET_S
+) -> AsyncIterator[int]:
     """Serve until the block ends. Yields the bound port. Raises OSError when it is taken."""
 
     async def handle(request: web.Request) -> web.Response:
@@ -39,7 +46,12 @@ async def serving(review: Review, port: int, tls: ssl.SSLContext) -> AsyncIterat
             asked = decode_review(body)
         except NotAReview as error:
             return web.Response(status=400, text=f"{error}\n")
-        return web.json_response(await _answer(review, asked))
+        try:
+            async with asyncio.timeout(budget_s):
+                return web.json_response(await _answer(review, asked))
+        except TimeoutError:
+            _log.error("review took too long", kind=asked.kind, namespace=asked.namespace, budget_s=budget_s)
+            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text=f"no decision within {budget_s} s\n")
 
     app = web.Application(client_max_size=BODY_LIMIT_BYTES)
     app.add_routes([web.post("/{path:.*}", handle)])
