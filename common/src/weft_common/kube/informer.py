@@ -7,7 +7,8 @@ reset, and never a half-finished list. Objects a parser refuses are skipped with
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from weft_common.backoff import Backoff
@@ -45,7 +46,8 @@ class Informer(Generic[T]):
     parse: raw object to value; raises KeyError, TypeError or ValueError to have the object skipped.
     namespace None watches all. synced is set when the first list has landed. stale is True while the API server cannot
     be reached; the index then keeps its last state. may_be_absent: the kind's definition may not be installed; until it
-    is, the cluster holds no such objects, and that is no trouble.
+    is, the cluster holds no such objects, and that is no trouble. other_versions: of the same group, that parse reads
+    just as well, tried in this order where the first is not served.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class Informer(Generic[T]):
         label_selector: str = "",
         field_selector: str = "",
         may_be_absent: bool = False,
+        other_versions: Iterable[str] = (),
     ) -> None:
         self._kube = kube
         self.resource = resource
+        self._namespace = namespace
+        self._versions = (resource, *(replace(resource, version=version) for version in other_versions))
         self._parse = parse
         self._sink = sink
-        self._path = resource.path(namespace)
         selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
         self._params = {name: value for name, value in selectors.items() if value}
         self._may_be_absent = may_be_absent
@@ -94,6 +98,9 @@ class Informer(Generic[T]):
                 # Objects go before their kind does. A server that forgets a kind it has just listed is in trouble, and
                 # an empty answer would be read as "no policy".
                 is_absent = error.status == _NOT_FOUND and self._may_be_absent and not self._known
+                if is_absent and self._next_version():
+                    relist = True
+                    continue
                 if is_absent:
                     self._kind_is_absent()
                 elif not self.stale:
@@ -108,6 +115,12 @@ class Informer(Generic[T]):
                 relist = True
             await asyncio.sleep(backoff.next_s())
 
+    def _next_version(self) -> bool:
+        """Turn to the next version; False when that is the first again, and all of them have been tried."""
+        at = self._versions.index(self.resource)
+        self.resource = self._versions[(at + 1) % len(self._versions)]
+        return self.resource is not self._versions[0]
+
     def _kind_is_absent(self) -> None:
         if not self.synced.is_set():
             _log.info("this kind is not installed; waiting for it", resource=self.resource.plural)
@@ -115,7 +128,7 @@ class Informer(Generic[T]):
         self.synced.set()
 
     async def _list(self) -> None:
-        page = await self._kube.list(self._path, self._params)
+        page = await self._kube.list(self.resource.path(self._namespace), self._params)
         parsed: dict[ObjectKey, T] = {}
         for raw in page["items"]:
             # Items of a list carry no kind of their own; parsers and messages may want it.
@@ -135,7 +148,7 @@ class Informer(Generic[T]):
     async def _watch(self, backoff: Backoff) -> bool:
         """Whether the watch brought anything, bookmarks included."""
         heard = False
-        async for event in self._kube.watch(self._path, self.resource_version, self._params):
+        async for event in self._kube.watch(self.resource.path(self._namespace), self.resource_version, self._params):
             heard = True
             backoff.reset()
             self.resource_version = event.object["metadata"].get("resourceVersion", self.resource_version)

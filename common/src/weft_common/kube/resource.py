@@ -28,6 +28,11 @@ class Resource:
         """As in an object's apiVersion."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
+    @property
+    def qualified(self) -> str:
+        """What tells it from every other kind: the plural, with its group outside the core."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """URL path of the collection, of one object, or of its subresource. namespace None spans all namespaces."""
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]

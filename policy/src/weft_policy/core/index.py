@@ -6,19 +6,19 @@ on. Whoever holds answers re-makes those whose topics changed. Equal objects cha
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, unique
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar, assert_never
 
 from weft_policy.core.objects import Name, Namespace, Node, Pod, ReplicaSet, Service, Slice
 from weft_policy.core.policy_tables import PolicyTables
 from weft_policy.core.ports import PortSet
-from weft_policy.core.tables import Table
+from weft_policy.core.route_tables import RouteTables
+from weft_policy.core.routes import Parent, ParentKind
+from weft_policy.core.tables import Postings, Table
 
 T = TypeVar("T")
-K = TypeVar("K", bound=Hashable)
 
 
 @unique
@@ -37,6 +37,12 @@ class TopicKind(Enum):
     """Who may reach the Servers of a namespace. key: (namespace, "")."""
     AUTHENTICATIONS = "authentications"
     """Authentications, which policies of any namespace may require. key: ("", "")."""
+    ROUTES = "routes"
+    """A Service itself, the routes attached to it, and what these name. key: (namespace, name)."""
+    EGRESS = "egress"
+    """Egress networks and the routes attached to them. key: ("", "")."""
+    STATUS = "status"
+    """What the status of a route or policy tells. key: ("", "")."""
 
 
 class Topic(NamedTuple):
@@ -48,11 +54,18 @@ class Topic(NamedTuple):
 
 NODES_TOPIC: Final = Topic(TopicKind.NODES, ("", ""))
 AUTHENTICATIONS_TOPIC: Final = Topic(TopicKind.AUTHENTICATIONS, ("", ""))
+EGRESS_TOPIC: Final = Topic(TopicKind.EGRESS, ("", ""))
+STATUS_TOPIC: Final = Topic(TopicKind.STATUS, ("", ""))
 
 
 def service_topic(name: Name) -> Topic:
     """Changes of a Service and its endpoints."""
     return Topic(TopicKind.SERVICE, name)
+
+
+def routes_topic(name: Name) -> Topic:
+    """Changes of where a Service's traffic goes."""
+    return Topic(TopicKind.ROUTES, name)
 
 
 def pod_topic(name: Name) -> Topic:
@@ -70,38 +83,16 @@ def address_topic(address: str) -> Topic:
     return Topic(TopicKind.ADDRESS, (address, ""))
 
 
-class Postings(Generic[K]):
-    """Which names have a key, such as the pods behind an address. Empty entries are dropped."""
-
-    def __init__(self) -> None:
-        self._names: defaultdict[K, set[Name]] = defaultdict(set)
-
-    def get(self, key: K) -> list[Name]:
-        """The names, sorted, so that answers do not depend on the order of events."""
-        return sorted(self._names.get(key, ()))
-
-    def move(self, name: Name, old: Iterable[K], new: Iterable[K]) -> None:
-        """Replace the keys of one name."""
-        for key in old:
-            names = self._names.get(key)
-            if names is not None:
-                names.discard(name)
-                if not names:
-                    del self._names[key]
-        for key in new:
-            self._names[key].add(name)
-
-
 @dataclass(frozen=True, slots=True)
 class _Lookups:
-    services_by_address: Postings[str]
-    services_by_namespace: Postings[str]
-    slices_by_service: Postings[Name]
-    slices_by_pod: Postings[Name]
-    pods_by_address: Postings[str]
-    pods_by_host_port: Postings[tuple[str, int]]
-    pods_by_namespace: Postings[str]
-    pods_by_replica_set: Postings[Name]
+    services_by_address: Postings[str, Name]
+    services_by_namespace: Postings[str, Name]
+    slices_by_service: Postings[Name, Name]
+    slices_by_pod: Postings[Name, Name]
+    pods_by_address: Postings[str, Name]
+    pods_by_host_port: Postings[tuple[str, int], Name]
+    pods_by_namespace: Postings[str, Name]
+    pods_by_replica_set: Postings[Name, Name]
 
 
 class ClusterIndex:
@@ -115,9 +106,10 @@ class ClusterIndex:
         self.nodes: Final = Table[Node](self._node_changed)
         self.replica_sets: Final = Table[ReplicaSet](self._replica_set_changed)
         self.policy: Final = PolicyTables(
-            lambda namespace: self._report({policy_topic(namespace)}),
+            lambda namespace: self._report({policy_topic(namespace), STATUS_TOPIC}),
             lambda: self._report({AUTHENTICATIONS_TOPIC}),
         )
+        self.routes: Final = RouteTables(self._parents_changed, lambda: self._report({EGRESS_TOPIC, STATUS_TOPIC}))
         self._by: Final = _Lookups(*(Postings() for _ in range(8)))
         self._changed: set[Topic] = set()
         self._on_change = on_change
@@ -173,7 +165,30 @@ class ClusterIndex:
         self._by.services_by_namespace.move(name, (), (name.namespace,))
         if new is None:
             self._by.services_by_namespace.move(name, (name.namespace,), ())
-        self._report({service_topic(name), *map(address_topic, {*old_ips, *new_ips})})
+        topics = {service_topic(name), routes_topic(name), *map(address_topic, {*old_ips, *new_ips})}
+        if parents := self.routes.parents_naming(name):
+            topics |= self._parent_topics(parents)
+        if self.routes.attached_to(Parent(ParentKind.SERVICE, name)) or parents:
+            topics.add(STATUS_TOPIC)
+        self._report(topics)
+
+    def _parents_changed(self, parents: set[Parent]) -> None:
+        self._report(self._parent_topics(parents) | {STATUS_TOPIC})
+
+    def _parent_topics(self, parents: set[Parent]) -> set[Topic]:
+        topics: set[Topic] = set()
+        for kind, name in parents:
+            match kind:
+                case ParentKind.SERVICE:
+                    service = self.services.get(*name)
+                    topics |= {routes_topic(name), *map(address_topic, service.cluster_ips if service else ())}
+                case ParentKind.EGRESS_NETWORK:
+                    topics.add(EGRESS_TOPIC)
+                case ParentKind.SERVER:
+                    topics.add(policy_topic(name.namespace))
+                case _:
+                    assert_never(kind)
+        return topics
 
     def _slice_changed(self, old: Slice | None, new: Slice | None) -> None:
         name = _either(old, new).name
@@ -198,7 +213,7 @@ class ClusterIndex:
         topics: set[Topic] = set()
         for service_name in self._by.services_by_namespace.get(namespace):
             service = self.services.get(*service_name)
-            topics.add(service_topic(service_name))
+            topics |= {service_topic(service_name), routes_topic(service_name)}
             topics.update(map(address_topic, service.cluster_ips if service else ()))
         for pod_name in self._by.pods_by_namespace.get(namespace):
             topics |= self._pod_topics(pod_name) | self._pod_address_topics(pod_name)

@@ -21,7 +21,11 @@ EVERYWHERE: Final[tuple[IpNetwork, ...]] = (ipaddress.ip_network("0.0.0.0/0"), i
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """uses_transport_header: meshed endpoints are dialled at their inbound port with a header naming the real one."""
+    """uses_transport_header: meshed endpoints are dialled at their inbound port with a header naming the real one.
+
+    global_egress_namespace: its egress networks govern clients of namespaces that have none of their own.
+    requires_reference_grants: Gateway API routes may name Services of other namespaces only where a grant says so.
+    """
 
     cluster_domain: str = "cluster.local"
     trust_domain: str = "cluster.local"
@@ -32,6 +36,8 @@ class Mesh:
     default_policy: DefaultPolicy = DefaultPolicy.ALL_UNAUTHENTICATED
     upgrades_to_h2: bool = True
     uses_transport_header: bool = True
+    global_egress_namespace: str = "linkerd-egress"
+    requires_reference_grants: bool = True
 
     def identity_of(self, service_account: Name) -> str:
         """The mesh identity of a service account."""

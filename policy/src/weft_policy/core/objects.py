@@ -84,11 +84,15 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class ProxyPorts:
-    """Where a pod's own proxy listens. admin, control: None when the proxy does not say."""
+    """Where a pod's own proxy listens. admin, control: None when the proxy does not say.
+
+    is_linkerds: its image is Linkerd's, so it knows nothing that Weft adds.
+    """
 
     inbound: int
     admin: int | None = None
     control: int | None = None
+    is_linkerds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

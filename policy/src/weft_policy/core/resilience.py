@@ -58,6 +58,9 @@ class Timeouts:
     idle_ms: int | None = None
 
 
+NO_TIMEOUTS: Final = Timeouts()
+
+
 @dataclass(frozen=True, slots=True)
 class Penalty:
     """How long a broken endpoint rests. honors_retry_after: at least as long as it asked for."""
@@ -101,10 +104,13 @@ class Resilience:
 
     http_retry: HttpRetry | None = None
     grpc_retry: GrpcRetry | None = None
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = NO_TIMEOUTS
     breaker: ConsecutiveFailures | UnifiedBreaker | None = None
     load_penalty: LoadPenalty | None = None
     mistakes: tuple[str, ...] = ()
+
+
+NO_RESILIENCE: Final = Resilience()
 
 
 def resilience_from_annotations(annotations: Mapping[str, str]) -> Resilience:

@@ -1,8 +1,9 @@
-"""A table of one kind of object, keyed by name, that tells of each real change."""
+"""Tables of one kind of object, keyed by name, that tell of each real change; and lookups by other keys."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from weft_policy.core.objects import Name
@@ -10,6 +11,35 @@ from weft_policy.core.objects import Name
 T = TypeVar("T")
 # Any namespace-and-name pair; a mapping's key type must match exactly, so the caller's own is taken as it is.
 KeyT = TypeVar("KeyT", bound=tuple[str, str])
+K = TypeVar("K", bound=Hashable)
+# What is posted is sorted, and named tuples compare as tuples do.
+IdT = TypeVar("IdT", bound=tuple[object, ...])
+
+
+class Postings(Generic[K, IdT]):
+    """Which objects have a key, such as the pods behind an address. Empty entries are dropped."""
+
+    def __init__(self) -> None:
+        self._ids: defaultdict[K, set[IdT]] = defaultdict(set)
+
+    def get(self, key: K) -> list[IdT]:
+        """The objects, sorted, so that answers do not depend on the order of events."""
+        return sorted(self._ids.get(key, ()))
+
+    def keys(self) -> Iterable[K]:
+        """Keys that some object has, in no order."""
+        return self._ids.keys()
+
+    def move(self, posted: IdT, old: Iterable[K], new: Iterable[K]) -> None:
+        """Replace the keys of one object."""
+        for key in old:
+            ids = self._ids.get(key)
+            if ids is not None:
+                ids.discard(posted)
+                if not ids:
+                    del self._ids[key]
+        for key in new:
+            self._ids[key].add(posted)
 
 
 class Table(Generic[T]):

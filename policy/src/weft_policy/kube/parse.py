@@ -60,9 +60,7 @@ def parse_service(raw: Raw) -> Service:
         is_external_name=spec.get("type") == "ExternalName",
         is_node_local=spec.get("internalTrafficPolicy") == "Local",
         opaque_ports=_port_annotation(annotations, OPAQUE_PORTS, named),
-        annotations=tuple(
-            sorted((key, value) for key, value in annotations.items() if key.startswith(ANNOTATION_PREFIXES))
-        ),
+        annotations=policy_annotations(raw),
     )
 
 
@@ -150,6 +148,13 @@ def _ips(texts: list[str]) -> tuple[str, ...]:
     return tuple(ip for ip in map(canonical_ip, texts) if ip)
 
 
+def policy_annotations(raw: Raw) -> tuple[tuple[str, str], ...]:
+    """The annotations of retries, timeouts and load balancing, sorted."""
+    return tuple(
+        sorted((key, value) for key, value in _annotations(raw).items() if key.startswith(ANNOTATION_PREFIXES))
+    )
+
+
 def _port_annotation(
     annotations: Mapping[str, str], key: str, named: Mapping[str, int] | None = None
 ) -> PortSet | None:
@@ -215,7 +220,8 @@ def _proxy_ports(containers: list[Raw]) -> ProxyPorts | None:
     # 65535 is not a port that a transport header may be sent to (wire contract, 2.3).
     if not 0 < found.get("inbound", 0) < 65535:
         return None
-    return ProxyPorts(found["inbound"], found.get("admin"), found.get("control"))
+    is_linkerds = "linkerd/proxy" in str(proxy.get("image") or "")
+    return ProxyPorts(found["inbound"], found.get("admin"), found.get("control"), is_linkerds)
 
 
 def _probed_paths(containers: list[Raw], named: Mapping[str, int]) -> Iterator[tuple[int, str]]:

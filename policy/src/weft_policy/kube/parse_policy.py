@@ -40,7 +40,7 @@ def parse_server(raw: Raw) -> Server:
     if pods is None and "externalWorkloadSelector" not in spec:
         raise ValueError("a Server needs podSelector or externalWorkloadSelector")
     return Server(
-        name=_name(raw),
+        name=object_name(raw),
         port=spec["port"],
         pods=None if pods is None else _selector(pods),
         protocol=ServerProtocol(spec.get("proxyProtocol") or "unknown"),
@@ -52,7 +52,7 @@ def parse_server(raw: Raw) -> Server:
 
 def parse_server_authorization(raw: Raw) -> ServerAuthorization:
     """A ServerAuthorization."""
-    name, spec = _name(raw), raw["spec"]
+    name, spec = object_name(raw), raw["spec"]
     server, client = spec["server"], spec.get("client") or {}
     tls = client.get("meshTLS") or {}
     return ServerAuthorization(
@@ -65,7 +65,7 @@ def parse_server_authorization(raw: Raw) -> ServerAuthorization:
             Name(account.get("namespace") or name.namespace, account["name"])
             for account in tls.get("serviceAccounts") or ()
         ),
-        networks=_networks(client.get("networks")),
+        networks=client_networks(client.get("networks")),
     )
 
 
@@ -73,18 +73,20 @@ def parse_authorization_policy(raw: Raw) -> AuthorizationPolicy:
     """An AuthorizationPolicy."""
     spec = raw["spec"]
     # Without this list the object would admit everyone by omission; only an empty list says so.
-    return AuthorizationPolicy(_name(raw), _ref(spec["targetRef"]), _refs(spec["requiredAuthenticationRefs"]))
+    return AuthorizationPolicy(object_name(raw), _ref(spec["targetRef"]), _refs(spec["requiredAuthenticationRefs"]))
 
 
 def parse_mesh_authentication(raw: Raw) -> MeshTlsAuthentication:
     """A MeshTLSAuthentication."""
     spec = raw["spec"]
-    return MeshTlsAuthentication(_name(raw), tuple(spec.get("identities") or ()), _refs(spec.get("identityRefs") or ()))
+    return MeshTlsAuthentication(
+        object_name(raw), tuple(spec.get("identities") or ()), _refs(spec.get("identityRefs") or ())
+    )
 
 
 def parse_network_authentication(raw: Raw) -> NetworkAuthentication:
     """A NetworkAuthentication."""
-    return NetworkAuthentication(_name(raw), _networks(raw["spec"]["networks"]))
+    return NetworkAuthentication(object_name(raw), client_networks(raw["spec"]["networks"]))
 
 
 def labels_of(raw: Raw | None) -> Labels:
@@ -92,7 +94,8 @@ def labels_of(raw: Raw | None) -> Labels:
     return tuple(sorted((raw or {}).items()))
 
 
-def _name(raw: Raw) -> Name:
+def object_name(raw: Raw) -> Name:
+    """Namespace and name of a namespaced object."""
     return Name(raw["metadata"]["namespace"], raw["metadata"]["name"])
 
 
@@ -114,7 +117,8 @@ def _ref(raw: Raw) -> ObjectRef:
     return ObjectRef(raw.get("group") or "core", raw["kind"], raw["name"], raw.get("namespace") or "")
 
 
-def _networks(raw: Any) -> tuple[ClientNetwork, ...]:
+def client_networks(raw: Any) -> tuple[ClientNetwork, ...]:
+    """Networks with their exceptions; empty when there are none."""
     return tuple(
         ClientNetwork(
             ipaddress.ip_network(network["cidr"], strict=False),

@@ -9,12 +9,14 @@ from weft_policy.core.endpoints import EndpointSet, Locality, endpoints_of
 from weft_policy.core.inbound import InboundAnswer, inbound_server_of
 from weft_policy.core.index import (
     AUTHENTICATIONS_TOPIC,
+    EGRESS_TOPIC,
     NODES_TOPIC,
     ClusterIndex,
     Topic,
     address_topic,
     pod_topic,
     policy_topic,
+    routes_topic,
     service_topic,
 )
 from weft_policy.core.mesh import Mesh
@@ -43,6 +45,15 @@ class ProfileQuestion:
 
 
 @dataclass(frozen=True, slots=True)
+class OutboundQuestion:
+    """How should a client of a namespace send to a target? to_weft: the client's proxy is one of ours."""
+
+    target: ServiceTarget | AddressTarget
+    client_namespace: str
+    to_weft: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ServerQuestion:
     """Who may reach a port of a workload?"""
 
@@ -58,7 +69,7 @@ class Answers:
     refresher: Refresher
     endpoints: Views[EndpointQuestion, EndpointSet | Refusal]
     profiles: Views[ProfileQuestion, ProfileAnswer]
-    outbound: Views[ServiceTarget | AddressTarget, OutboundAnswer]
+    outbound: Views[OutboundQuestion, OutboundAnswer]
     inbound: Views[ServerQuestion, InboundAnswer]
 
     @property
@@ -83,7 +94,10 @@ def make_answers(mesh: Mesh, served: Callable[[EndpointQuestion], None] = lambda
             lambda asked: profile_of(index, mesh, asked.target, asked.client_zone),
             lambda asked: _topics_of(asked.target) | {NODES_TOPIC},
         ),
-        outbound=Views(lambda asked: outbound_policy_of(index, mesh, asked), _topics_of),
+        outbound=Views(
+            lambda asked: outbound_policy_of(index, mesh, asked.target, asked.client_namespace),
+            lambda asked: _outbound_topics_of(asked.target),
+        ),
         inbound=Views(
             lambda asked: inbound_server_of(index, mesh, asked.workload, asked.port),
             lambda asked: frozenset(
@@ -99,3 +113,9 @@ def _topics_of(target: ServiceTarget | AddressTarget) -> frozenset[Topic]:
     if isinstance(target, ServiceTarget):
         return frozenset({service_topic(target.service)})
     return frozenset({address_topic(target.ip)})
+
+
+def _outbound_topics_of(target: ServiceTarget | AddressTarget) -> frozenset[Topic]:
+    if isinstance(target, ServiceTarget):
+        return frozenset({routes_topic(target.service)})
+    return frozenset({address_topic(target.ip), EGRESS_TOPIC})

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
 from weft_common.kube.client import KubeClient
 from weft_common.kube.informer import Informer
-from weft_common.kube.resource import ENDPOINT_SLICES, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICES
+from weft_common.kube.resource import ENDPOINT_SLICES, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICES, Resource
 from weft_policy.core.index import ClusterIndex
 from weft_policy.core.policy_tables import PolicyTables
+from weft_policy.core.route_tables import POLICY_GROUP, RouteTables
+from weft_policy.core.routes import GATEWAY_GROUP, RouteKind
+from weft_policy.core.tables import Table
 from weft_policy.kube.parse import (
     parse_namespace,
     parse_node,
@@ -32,6 +36,22 @@ from weft_policy.kube.parse_policy import (
     parse_server,
     parse_server_authorization,
 )
+from weft_policy.kube.parse_routes import (
+    EGRESS_NETWORKS,
+    GRPC_ROUTES,
+    HTTP_ROUTES,
+    OTHER_VERSIONS,
+    POLICY_HTTP_ROUTES,
+    REFERENCE_GRANTS,
+    TCP_ROUTES,
+    TLS_ROUTES,
+    parse_egress_network,
+    parse_grpc_route,
+    parse_http_route,
+    parse_reference_grant,
+    parse_tcp_route,
+    parse_tls_route,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +64,7 @@ class ClusterFollower:
         """Follow every kind until cancelled."""
         async with asyncio.TaskGroup() as group:
             for informer in self.informers:
-                group.create_task(informer.run(), name=f"follow {informer.resource.plural}")
+                group.create_task(informer.run(), name=f"follow {informer.resource.qualified}")
 
     async def wait_synced(self) -> None:
         """Return once every kind has been listed."""
@@ -53,7 +73,7 @@ class ClusterFollower:
 
     def missing(self) -> list[str]:
         """Kinds that have not been listed yet, in words."""
-        return [f"waiting for {i.resource.plural}" for i in self.informers if not i.synced.is_set()]
+        return [f"waiting for {i.resource.qualified}" for i in self.informers if not i.synced.is_set()]
 
 
 def follow_cluster(kube: KubeClient, index: ClusterIndex, registry: CollectorRegistry) -> ClusterFollower:
@@ -66,6 +86,7 @@ def follow_cluster(kube: KubeClient, index: ClusterIndex, registry: CollectorReg
         Informer(kube, SERVICES, parse_service, index.services),
         Informer(kube, ENDPOINT_SLICES, parse_slice, index.slices),
         *_follow_policy(kube, index.policy),
+        *_follow_routes(kube, index.routes),
     )
     stale = Gauge(
         "weft_destination_stale",
@@ -74,7 +95,7 @@ def follow_cluster(kube: KubeClient, index: ClusterIndex, registry: CollectorReg
         registry=registry,
     )
     for informer in informers:
-        stale.labels(informer.resource.plural).set_function(
+        stale.labels(informer.resource.qualified).set_function(
             lambda informer=informer: float(informer.stale or not informer.synced.is_set())  # type: ignore[misc]
         )
     return ClusterFollower(informers)
@@ -107,4 +128,20 @@ def _follow_policy(kube: KubeClient, tables: PolicyTables) -> tuple[Informer[Any
             tables.network_authentications,
             may_be_absent=True,
         ),
+    )
+
+
+def _follow_routes(kube: KubeClient, tables: RouteTables) -> tuple[Informer[Any], ...]:
+    kinds: tuple[tuple[Resource, Callable[[dict[str, Any]], Any], Table[Any]], ...] = (
+        (HTTP_ROUTES, parse_http_route, tables.routes[(GATEWAY_GROUP, RouteKind.HTTP)]),
+        (POLICY_HTTP_ROUTES, parse_http_route, tables.routes[(POLICY_GROUP, RouteKind.HTTP)]),
+        (GRPC_ROUTES, parse_grpc_route, tables.routes[(GATEWAY_GROUP, RouteKind.GRPC)]),
+        (TLS_ROUTES, parse_tls_route, tables.routes[(GATEWAY_GROUP, RouteKind.TLS)]),
+        (TCP_ROUTES, parse_tcp_route, tables.routes[(GATEWAY_GROUP, RouteKind.TCP)]),
+        (REFERENCE_GRANTS, parse_reference_grant, tables.grants),
+        (EGRESS_NETWORKS, parse_egress_network, tables.egress_networks),
+    )
+    return tuple(
+        Informer(kube, resource, parse, table, may_be_absent=True, other_versions=OTHER_VERSIONS.get(resource, ()))
+        for resource, parse, table in kinds
     )

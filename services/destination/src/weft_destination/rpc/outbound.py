@@ -18,7 +18,7 @@ from weft_policy.wire.encode_common import ip_from_message
 from weft_policy.wire.encode_outbound import outbound_message
 from weft_proto.linkerd import outbound_pb2 as pb
 
-from weft_destination.answers import Answers
+from weft_destination.answers import Answers, OutboundQuestion
 from weft_destination.rpc.streams import Context, Messages, StreamMetrics, refuse, send, stream_messages
 
 
@@ -35,10 +35,11 @@ class OutboundService:
         if isinstance(target, Refusal):
             await refuse(context, target)
         await self.answers.refresher.synced.wait()
-        answer = outbound_policy_of(self.answers.index, self.answers.mesh, target)
+        question = self._question(request, target)
+        answer = outbound_policy_of(self.answers.index, self.answers.mesh, target, question.client_namespace)
         if isinstance(answer, Refusal):
             await refuse(context, answer)
-        return outbound_message(answer).SerializeToString()
+        return _encoded(answer, question)
 
     async def watch(self, request: pb.TrafficSpec, context: Context) -> None:
         """The policy of a target, and each change of it."""
@@ -58,12 +59,24 @@ class OutboundService:
         target = target_from_spec(request, self.answers.mesh.cluster_domain)
         if isinstance(target, Refusal):
             await refuse(context, target)
-        async for message in stream_messages(context, self.answers.refresher, self.answers.outbound, target, _encoded):
+        await self.answers.refresher.synced.wait()
+        question = self._question(request, target)
+        messages = stream_messages(
+            context, self.answers.refresher, self.answers.outbound, question, lambda answer: _encoded(answer, question)
+        )
+        async for message in messages:
             yield message
+
+    def _question(self, request: pb.TrafficSpec, target: ServiceTarget | AddressTarget) -> OutboundQuestion:
+        workload = workload_from_token(request.source_workload)
+        namespace = "" if isinstance(workload, Refusal) else workload.namespace
+        pod = None if isinstance(workload, Refusal) else self.answers.index.pods.get(*workload)
+        is_linkerds = pod is not None and pod.proxy is not None and pod.proxy.is_linkerds
+        return OutboundQuestion(target, namespace, to_weft=not is_linkerds)
 
 
 def target_from_spec(spec: pb.TrafficSpec, cluster_domain: str) -> ServiceTarget | AddressTarget | Refusal:
-    """What a proxy wants to reach. The workload is checked, though no answer depends on it yet."""
+    """What a proxy wants to reach; refused too when it does not say who it is."""
     workload = workload_from_token(spec.source_workload)
     if isinstance(workload, Refusal) and workload.code is RefusalCode.INVALID_ARGUMENT:
         return workload
@@ -94,6 +107,6 @@ def _target_from_authority(authority: str, cluster_domain: str) -> ServiceTarget
     return Refusal(RefusalCode.NOT_FOUND, f"{authority!r} is not the name of a service of this cluster")
 
 
-def _encoded(answer: OutboundAnswer) -> bytes:
+def _encoded(answer: OutboundAnswer, question: OutboundQuestion) -> bytes:
     assert not isinstance(answer, Refusal)
-    return outbound_message(answer).SerializeToString()
+    return outbound_message(answer, to_weft=question.to_weft).SerializeToString()
