@@ -113,6 +113,25 @@ class Resilience:
 NO_RESILIENCE: Final = Resilience()
 
 
+class BadAnnotation(ValueError):
+    """An annotation that cannot be read. name: the annotation."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+def bad_route_annotations(annotations: Mapping[str, str], *, is_grpc: bool) -> list[BadAnnotation]:
+    """What a route may not carry, at most one per group. Routes have no settings of balancers but the breaker's."""
+    found = []
+    for read in (_grpc_retry if is_grpc else _http_retry, _timeouts, _breaker):
+        try:
+            read(annotations)
+        except BadAnnotation as error:
+            found.append(error)
+    return found
+
+
 def resilience_from_annotations(annotations: Mapping[str, str]) -> Resilience:
     """Read every group; never raises."""
     mistakes: list[str] = []
@@ -209,12 +228,12 @@ def _breaker(annotations: Mapping[str, str]) -> ConsecutiveFailures | UnifiedBre
     if mode == "consecutive":
         return ConsecutiveFailures(max_failures, _penalty(annotations, honors_retry_after=False))
     if mode != "unified":
-        raise ValueError(f"{_ACCRUAL}={mode!r}: expected consecutive or unified")
+        raise BadAnnotation(_ACCRUAL, f"{_ACCRUAL}={mode!r}: expected consecutive or unified")
     honors = _read(annotations, f"{_ALPHA}/failure-accrual-honor-retry-after", _boolean) or False
     rate = f"{_ALPHA}/failure-accrual-success-rate"
     window_ms = _or(_read(annotations, f"{rate}-window", duration_ms), 10_000)
     if window_ms < 10:
-        raise ValueError(f"{rate}-window: expected at least 10ms")
+        raise BadAnnotation(f"{rate}-window", f"{rate}-window: expected at least 10ms")
     return UnifiedBreaker(
         max_failures=max_failures,
         penalty=_penalty(annotations, honors_retry_after=honors),
@@ -228,7 +247,8 @@ def _penalty(annotations: Mapping[str, str], *, honors_retry_after: bool) -> Pen
     low = _or(_read(annotations, f"{_ACCRUAL}-consecutive-min-penalty", duration_ms), 1_000)
     high = _or(_read(annotations, f"{_ACCRUAL}-consecutive-max-penalty", duration_ms), 60_000)
     if low > high or high == 0:
-        raise ValueError(f"{_ACCRUAL}-consecutive-max-penalty: expected more than 0 and no less than the minimum")
+        name = f"{_ACCRUAL}-consecutive-max-penalty"
+        raise BadAnnotation(name, f"{name}: expected more than 0 and no less than the minimum")
     jitter = _or(_read(annotations, f"{_ACCRUAL}-consecutive-jitter-ratio", lambda text: _fraction(text, 100)), 0.5)
     return Penalty(low, high, jitter, honors_retry_after)
 
@@ -249,7 +269,7 @@ def _read(annotations: Mapping[str, str], name: str, parse: Callable[[str], T]) 
     try:
         return parse(text)
     except ValueError as error:
-        raise ValueError(f"{name}={text!r}: {error}") from error
+        raise BadAnnotation(name, f"{name}={text!r}: {error}") from error
 
 
 def _or(found: T | None, default: T) -> T:

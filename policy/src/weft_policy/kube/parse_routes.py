@@ -6,7 +6,6 @@ refused as a whole, in its status, and never served in part.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -42,6 +41,7 @@ from weft_policy.core.routes import (
     TextMatch,
     UrlRewrite,
 )
+from weft_policy.core.words import header_name_problem, path_problem, pattern_problem
 from weft_policy.kube.parse import policy_annotations
 from weft_policy.kube.parse_policy import client_networks, object_name
 
@@ -71,9 +71,6 @@ _PARENTS: Final = {
     (POLICY_GROUP, "egressnetwork"): ParentKind.EGRESS_NETWORK,
     (POLICY_GROUP, "server"): ParentKind.SERVER,
 }
-_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-# Proxies compile patterns with an engine that never backtracks.
-_UNSUPPORTED_PATTERN: Final = re.compile(r"\(\?(?:[=!]|<[=!]|P=|\()|\\[1-9]")
 
 
 @dataclass(slots=True)
@@ -88,24 +85,20 @@ class _Reader:
         return TextMatch(self.pattern(raw["value"]) if is_regex else raw["value"], is_regex)
 
     def pattern(self, text: str) -> str:
-        try:
-            re.compile(text)
-        except re.error as error:
-            self.problems.append(f"{text!r} is not a regular expression: {error}")
-        else:
-            if _UNSUPPORTED_PATTERN.search(text):
-                self.problems.append(f"{text!r} looks around or refers back, which proxies do not support")
+        self.note(pattern_problem(text))
         return text
 
     def header_name(self, name: str) -> str:
-        if not _HEADER_NAME.fullmatch(name):
-            self.problems.append(f"{name!r} is not the name of a header")
+        self.note(header_name_problem(name))
         return name.lower()
 
     def path(self, text: str) -> str:
-        if not text.startswith("/"):
-            self.problems.append(f"{text!r} is not an absolute path")
+        self.note(path_problem(text))
         return text
+
+    def note(self, problem: str) -> None:
+        if problem:
+            self.problems.append(problem)
 
     def headers(self, raw: Raw) -> tuple[tuple[str, TextMatch], ...]:
         # The first of several conditions on one header counts. Source: Gateway API, HTTPHeaderMatch.
