@@ -31,7 +31,7 @@ from weft_proxy.config import read_settings
 from weft_proxy.core.addresses import socket_addr_to_message
 from weft_proxy.core.log_filter import LogFilter
 from weft_proxy.core.values import parse_socket_addr
-from weft_proxy.identity import KeyAndCsr, load_or_create_key
+from weft_proxy.key_files import KeyAndCsr
 from weft_proxy.logs import LogSink
 from weft_proxy.ports import EngineFault, LeafRejected
 
@@ -423,23 +423,3 @@ async def test_engine_that_cannot_start_ends_the_process(tmp_path: Path) -> None
     assert await App(settings, engine, CryptographyDouble(), KeyAndCsr(b"", b""), sink).run() == EXIT_FAILED
     assert "address in use" in log.getvalue()
     engine.close()
-
-
-def test_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
-    environ = {
-        "IDENTITY_SVC_ADDR": "localhost.:1",
-        "DESTINATION_SVC_ADDR": "localhost.:1",
-        "POLICY_SVC_ADDR": "localhost.:1",
-        "POLICY_WORKLOAD": "x",
-        "IDENTITY_DIR": str(tmp_path / "end-entity"),
-        "IDENTITY_TOKEN_FILE": __file__,
-        "IDENTITY_TRUST_ANCHORS": PEM,
-        "IDENTITY_LOCAL_NAME": "x",
-    }
-    identity = read_settings({f"LINKERD2_PROXY_{k}": v for k, v in environ.items()}).identity
-    log = LogSink(LogFilter.parse("info"), as_json=False, out=io.StringIO()).logger("weft_proxy")
-    made = load_or_create_key(identity, CryptographyDouble(), log)
-    key_file = tmp_path / "end-entity" / "key.p8"
-    assert key_file.stat().st_mode & 0o777 == 0o600
-    key_file.write_bytes(b"kept")
-    assert load_or_create_key(identity, CryptographyDouble(), log) == KeyAndCsr(b"kept", made.csr)

@@ -29,6 +29,7 @@ OUR_IMAGES: Final = {
 IMAGE_PATHS: Final = {
     "/usr/lib/linkerd/linkerd2-proxy-init": "weft-proxy-init",
     "/usr/lib/linkerd/linkerd-await": "weft-await",
+    "/usr/lib/linkerd/linkerd2-proxy-identity": "weft-proxy-identity",
     "/usr/lib/linkerd/linkerd2-network-validator": "weft-network-validator",
 }
 

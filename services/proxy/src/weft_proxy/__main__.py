@@ -4,6 +4,7 @@ import argparse
 import gc
 import os
 import sys
+from pathlib import Path
 
 from weft_proxy import VERSION
 from weft_proxy.lean import trim_imports
@@ -84,7 +85,7 @@ def _run() -> int:
     from weft_proxy.app import EXIT_FAILED, App
     from weft_proxy.core.engine_settings import engine_settings
     from weft_proxy.core.log_filter import LogFilter
-    from weft_proxy.identity import load_or_create_key
+    from weft_proxy.key_files import load_or_create_key
     from weft_proxy.logs import LogSink
     from weft_proxy.ports import EngineFault
 
@@ -95,7 +96,7 @@ def _run() -> int:
     cryptography = engine.NativeCryptography()
     build_info = {"version": f"v{VERSION}", "vendor": "weft", "profile": "release", "git_sha": "", "date": ""}
     try:
-        pair = load_or_create_key(settings.identity, cryptography, log)
+        pair = load_or_create_key(Path(settings.identity.directory), settings.identity.local_name, cryptography, log)
         native = engine.NativeEngine(engine_settings(settings, build_info))
     except (OSError, EngineFault) as error:
         log.error("Cannot start", why=str(error))

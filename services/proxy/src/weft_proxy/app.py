@@ -19,7 +19,8 @@ from weft_proxy.core.log_filter import Level
 from weft_proxy.core.metrics import ControlMetrics, IdentityMetrics
 from weft_proxy.core.settings import ControlService, Settings
 from weft_proxy.discovery import Discovery
-from weft_proxy.identity import Certifier, KeyAndCsr
+from weft_proxy.identity import Certifier
+from weft_proxy.key_files import KeyAndCsr
 from weft_proxy.logs import LogSink
 from weft_proxy.ports import Cryptography, Engine, EngineFault
 from weft_proxy.streams import Follower

@@ -5,10 +5,8 @@ never ends the process.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -20,20 +18,11 @@ from weft_proto.weft import engine_pb2
 from weft_proxy.core.metrics import ControlMetrics, IdentityMetrics
 from weft_proxy.core.settings import BackoffSettings, ControlService, IdentitySettings
 from weft_proxy.core.timing import Backoff, refresh_after_s
+from weft_proxy.key_files import KeyAndCsr
 from weft_proxy.logs import Logger
 from weft_proxy.ports import Cryptography, Engine, EngineFault, LeafRejected
 
 CERTIFY_TIMEOUT_S = 30.0
-KEY_FILE = "key.p8"
-CSR_FILE = "csr.der"
-
-
-@dataclass(frozen=True, slots=True)
-class KeyAndCsr:
-    """PKCS#8 DER and the CSR DER made with it."""
-
-    key: bytes
-    csr: bytes
 
 
 class CertifyFailed(Exception):
@@ -42,33 +31,6 @@ class CertifyFailed(Exception):
     def __init__(self, reason: str, *, unreachable: bool = False) -> None:
         super().__init__(reason)
         self.unreachable = unreachable
-
-
-def load_or_create_key(settings: IdentitySettings, cryptography: Cryptography, log: Logger) -> KeyAndCsr:
-    """The pair in the identity folder, or a new one, stored there when the folder can be written.
-
-    Raises OSError when files exist and cannot be read.
-    """
-    folder = Path(settings.directory)
-    key_file, csr_file = folder / KEY_FILE, folder / CSR_FILE
-    if key_file.exists() and csr_file.exists():
-        return KeyAndCsr(key_file.read_bytes(), csr_file.read_bytes())
-    pair = KeyAndCsr(*cryptography.generate_key_and_csr(settings.local_name))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_private(key_file, pair.key)
-        _write_private(csr_file, pair.csr)
-    except OSError as error:
-        log.warning("The key lives in memory only", folder=settings.directory, why=error.strerror or str(error))
-    return pair
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    partial = path.with_suffix(path.suffix + ".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    partial.replace(path)
 
 
 class Certifier:
