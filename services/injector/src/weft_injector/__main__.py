@@ -11,7 +11,7 @@ from weft_common.tasks import run_service
 
 from weft_injector.config import SETTINGS, load_settings
 
-DESCRIPTION = "Admission webhook of the Weft service mesh: adds the proxy to pods."
+DESCRIPTION = "Admission webhooks of the Weft service mesh: adds the proxy to pods, refuses policy that cannot work."
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Builds the injector and runs it: informers, events, webhook, admin server. The only place that connects its parts."""
+"""Builds the injector and runs it: informers, events, webhooks, admin server. The one place that connects its parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from weft_injector.kube.cluster import Cluster
 from weft_injector.kube.events import EventWriter
 from weft_injector.mesh_files import MeshFiles
 from weft_injector.metrics import AdmissionMetrics
-from weft_injector.reviewer import Reviewer
+from weft_injector.reviewer import Reviewer, validate
 from weft_injector.web.certificate import ServingCertificate
 from weft_injector.web.server import serving
 
@@ -29,6 +29,8 @@ async def run(settings: InjectorSettings, kube_config: KubeConfig, stop: asyncio
     """Serve until stop is set. Raises OSError when a port is taken, ConfigurationError without a certificate."""
     configure_logging(settings.log_level, settings.log_format)
     certificate = ServingCertificate(settings.tls_dir)
+    policy_certificate = ServingCertificate(settings.policy_tls_dir)
+    profile_certificate = ServingCertificate(settings.profile_tls_dir)
     registry = CollectorRegistry()
     files = MeshFiles(settings.values_file, settings.trust_roots_file, settings.control_plane_namespace)
     async with KubeClient(kube_config) as kube:
@@ -42,8 +44,17 @@ async def run(settings: InjectorSettings, kube_config: KubeConfig, stop: asyncio
         async with (
             admin.serving() as admin_port,
             serving(reviewer.review, settings.webhook_port, certificate.context) as port,
+            serving(validate, settings.policy_port, policy_certificate.context) as policy_port,
+            serving(validate, settings.profile_port, profile_certificate.context) as profile_port,
         ):
-            _log.info("injector started", port=port, admin_port=admin_port, version=VERSION)
+            _log.info(
+                "injector started",
+                port=port,
+                policy_port=policy_port,
+                profile_port=profile_port,
+                admin_port=admin_port,
+                version=VERSION,
+            )
             await until(
                 stop,
                 forever("events", events.run()),

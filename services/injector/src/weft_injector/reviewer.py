@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from weft_common.log import get_logger
 
+from weft_injector.core.answer import Admitted, Answer
 from weft_injector.core.inject import Outcome, annotate_service, decide_pod, inject_pod
 from weft_injector.core.json_value import JsonObject
 from weft_injector.core.owner import Owner
 from weft_injector.core.patch import Add
 from weft_injector.core.pod import pod_from_json
+from weft_injector.core.policy import review_policy
 from weft_injector.kube.cluster import Cluster
 from weft_injector.kube.events import Event, EventWriter
 from weft_injector.mesh_files import MeshFiles
@@ -28,18 +30,18 @@ class Reviewer:
     events: EventWriter
     metrics: AdmissionMetrics
 
-    async def review(self, kind: str, namespace: str, obj: JsonObject, *, dry_run: bool) -> tuple[Add, ...]:
+    async def review(self, kind: str, namespace: str, obj: JsonObject, *, dry_run: bool) -> Answer:
         """The patch for a Pod or a Service; nothing for any other kind.
 
         Raises ValueError (settings or object cannot be used) and KubeError (the cluster cannot be asked).
         """
         match kind:
             case "Pod":
-                return await self._review_pod(namespace, obj, dry_run=dry_run)
+                return Admitted(await self._review_pod(namespace, obj, dry_run=dry_run))
             case "Service":
-                return await self._review_service(namespace, obj)
+                return Admitted(await self._review_service(namespace, obj))
             case _:
-                return ()
+                return Admitted()
 
     async def _review_service(self, namespace: str, obj: JsonObject) -> tuple[Add, ...]:
         mesh = self.files.read()
@@ -80,3 +82,12 @@ class Reviewer:
         reasons = ", ".join(reason.text for reason in outcome.decision.reasons)
         _log.info("pod not injected", **where, reasons=[reason.value for reason in outcome.decision.reasons])
         self.events.record(owner, namespace, Event.SKIPPED, f"Linkerd sidecar proxy injection skipped: {reasons}")
+
+
+async def validate(kind: str, namespace: str, obj: JsonObject, *, dry_run: bool) -> Answer:
+    """The review of a policy object. It changes and stores nothing, so a dry run is no different."""
+    answer = review_policy(kind, obj)
+    if isinstance(answer, Admitted):
+        for warning in answer.warnings:
+            _log.warning("policy cannot be read in full", kind=kind, namespace=namespace, warning=warning)
+    return answer

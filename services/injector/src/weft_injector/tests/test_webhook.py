@@ -32,7 +32,7 @@ from weft_injector.kube.cluster import Cluster
 from weft_injector.kube.events import EventWriter
 from weft_injector.mesh_files import MeshFiles
 from weft_injector.metrics import AdmissionMetrics
-from weft_injector.reviewer import Reviewer
+from weft_injector.reviewer import Reviewer, validate
 from weft_injector.web.certificate import ServingCertificate
 from weft_injector.web.server import serving
 
@@ -334,3 +334,43 @@ def test_process_without_a_certificate_says_so_and_exits_64(tmp_path: Path) -> N
     )
     assert done.returncode == 64
     assert f"no usable certificate at {tmp_path}/none/tls.crt" in done.stderr
+
+
+@pytest.fixture
+async def validator(webhook: Webhook) -> AsyncIterator[Webhook]:
+    async with serving(validate, 0, ServingCertificate(webhook.folder).context) as port:
+        yield Webhook(f"https://127.0.0.1:{port}/", webhook.api, webhook.folder, webhook.registry)
+
+
+def a_policy(kind: str, spec: Any, api_version: str = "policy.linkerd.io/v1beta3") -> dict[str, Any]:
+    return {"apiVersion": api_version, "kind": kind, "metadata": {"name": "web", "namespace": "shop"}, "spec": spec}
+
+
+async def test_policy_that_cannot_work_is_refused_with_every_field(validator: Webhook) -> None:
+    server = a_policy("Server", {"podSelector": {}, "port": 80, "proxyProtocol": "smoke", "accessPolicy": "some"})
+    response = await validator.review(server, kind="Server")
+    assert response["allowed"] is False
+    assert response["status"]["code"] == 403
+    assert response["status"]["message"].startswith("spec.proxyProtocol: 'smoke' is not one of unknown, HTTP/1,")
+    assert "; spec.accessPolicy: 'some' is not one of" in response["status"]["message"]
+
+
+async def test_policy_that_can_work_is_admitted(validator: Webhook) -> None:
+    response = await validator.review(a_policy("Server", {"podSelector": {}, "port": 80}), kind="Server")
+    assert response == {"uid": "r1", "allowed": True}
+
+
+async def test_unreadable_gateway_route_is_admitted_with_a_warning_for_its_author(validator: Webhook) -> None:
+    route = a_policy("HTTPRoute", {"rules": "all"}, "gateway.networking.k8s.io/v1")
+    response = await validator.review(route, kind="HTTPRoute")
+    assert response["allowed"] is True
+    assert response["warnings"] == ["spec.rules: expected a list, found 'all'"]
+
+
+async def test_profile_that_cannot_work_is_a_bad_request(validator: Webhook) -> None:
+    profile = a_policy("ServiceProfile", {"routes": [{"name": "x"}]}, "linkerd.io/v1alpha2")
+    response = await validator.review(profile, kind="ServiceProfile")
+    assert response["status"] == {
+        "message": "spec.routes[0].condition: missing; say which requests take the route",
+        "code": 400,
+    }

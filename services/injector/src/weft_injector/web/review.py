@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+from weft_injector.core.answer import Admitted, Refused
 from weft_injector.core.json_value import Json, JsonObject, Malformed, object_at, text_at
-from weft_injector.core.patch import Add
 
 VERSIONS: Final = frozenset({"admission.k8s.io/v1", "admission.k8s.io/v1beta1"})
 
@@ -19,7 +19,7 @@ class NotAReview(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ReviewRequest:
-    """api_version: answered in kind. obj: the object to be created."""
+    """api_version: answered in kind. obj: the object to be written."""
 
     api_version: str
     uid: str
@@ -51,18 +51,21 @@ def decode_review(body: bytes) -> ReviewRequest:
         raise NotAReview(str(error)) from error
 
 
-def allowed(request: ReviewRequest, ops: tuple[Add, ...]) -> JsonObject:
-    """The object may be created, with these changes."""
+def allowed(request: ReviewRequest, answer: Admitted) -> JsonObject:
+    """The object may be written, with these changes."""
     response: dict[str, Json] = {"uid": request.uid, "allowed": True}
-    if ops:
-        patch = json.dumps([op.as_json() for op in ops], separators=(",", ":"))
+    if answer.ops:
+        patch = json.dumps([op.as_json() for op in answer.ops], separators=(",", ":"))
         response |= {"patchType": "JSONPatch", "patch": base64.b64encode(patch.encode()).decode()}
+    if answer.warnings:
+        response["warnings"] = answer.warnings
     return _answer(request, response)
 
 
-def denied(request: ReviewRequest, message: str) -> JsonObject:
-    """The object must not be created: we could not decide, and guessing would leave it outside the mesh."""
-    return _answer(request, {"uid": request.uid, "allowed": False, "status": {"message": message}})
+def denied(request: ReviewRequest, answer: Refused) -> JsonObject:
+    """The object must not be written."""
+    status: JsonObject = {"message": answer.message, "code": answer.status}
+    return _answer(request, {"uid": request.uid, "allowed": False, "status": status})
 
 
 def _answer(request: ReviewRequest, response: dict[str, Json]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from aiohttp import web
 from weft_common.kube.client import KubeError
 from weft_common.log import get_logger
 
+from weft_injector.core.answer import Answer, Refused
 from weft_injector.core.json_value import JsonObject
-from weft_injector.core.patch import Add
 from weft_injector.web.review import NotAReview, ReviewRequest, allowed, decode_review, denied
 
 BODY_LIMIT_BYTES: Final = 10 * 1024 * 1024
@@ -28,8 +28,8 @@ _log = get_logger(__name__)
 class Review(Protocol):
     """Decides one request. Raises ValueError or KubeError when it cannot."""
 
-    def __call__(self, kind: str, namespace: str, obj: JsonObject, *, dry_run: bool) -> Awaitable[tuple[Add, ...]]:
-        """The changes to make."""
+    def __call__(self, kind: str, namespace: str, obj: JsonObject, *, dry_run: bool) -> Awaitable[Answer]:
+        """Whether the object may be written, and with which changes."""
 
 
 @asynccontextmanager
@@ -66,12 +66,15 @@ async def serving(
 
 async def _answer(review: Review, asked: ReviewRequest) -> JsonObject:
     try:
-        return allowed(asked, await review(asked.kind, asked.namespace, asked.obj, dry_run=asked.dry_run))
+        answer = await review(asked.kind, asked.namespace, asked.obj, dry_run=asked.dry_run)
     except (ValueError, KubeError) as error:
-        message = str(error)
+        # We could not decide, and guessing would leave the object outside the mesh.
+        answer = Refused(str(error))
     except Exception as error:
         # The API server gets an answer whatever happens here; the log gets the whole story.
         _log.exception("review failed", kind=asked.kind, namespace=asked.namespace)
-        message = f"{type(error).__name__}: {error}"
-    _log.error("review refused", kind=asked.kind, namespace=asked.namespace, error=message)
-    return denied(asked, message)
+        answer = Refused(f"{type(error).__name__}: {error}")
+    if isinstance(answer, Refused):
+        _log.warning("refused", kind=asked.kind, namespace=asked.namespace, reason=answer.message)
+        return denied(asked, answer)
+    return allowed(asked, answer)
