@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -37,6 +37,14 @@ from weft_policy.kube.parse_policy import (
     SERVER_AUTHORIZATIONS,
     SERVERS,
 )
+from weft_policy.kube.parse_routes import (
+    EGRESS_NETWORKS,
+    GRPC_ROUTES,
+    HTTP_ROUTES,
+    REFERENCE_GRANTS,
+    TCP_ROUTES,
+    TLS_ROUTES,
+)
 from weft_proto.linkerd import destination_pb2_grpc, inbound_pb2_grpc, outbound_pb2_grpc
 
 from weft_destination.app import serve
@@ -51,8 +59,9 @@ _POLICY_KINDS = (
     MESH_AUTHENTICATIONS,
     NETWORK_AUTHENTICATIONS,
 )
-_KINDS = {r.kind: r for r in (SERVICES, PODS, ENDPOINT_SLICES, NAMESPACES, NODES, *_POLICY_KINDS)}
-_DEFINITIONS = Path(__file__).parents[5] / "charts/weft-crds/files/policy.yaml"
+_ROUTE_KINDS = (HTTP_ROUTES, GRPC_ROUTES, TLS_ROUTES, TCP_ROUTES, REFERENCE_GRANTS, EGRESS_NETWORKS)
+_KINDS = {r.kind: r for r in (SERVICES, PODS, ENDPOINT_SLICES, NAMESPACES, NODES, *_POLICY_KINDS, *_ROUTE_KINDS)}
+_DEFINITIONS = Path(__file__).parents[5] / "charts/weft-crds/files"
 
 
 @dataclass
@@ -64,6 +73,7 @@ class Cluster:
     async def put(self, raw: Raw) -> Raw:
         """Create or replace, status included."""
         resource: Resource = _KINDS[raw["kind"]]
+        resource = replace(resource, version=raw.get("apiVersion", resource.api_version).rpartition("/")[2])
         namespace, name = raw["metadata"].get("namespace"), raw["metadata"]["name"]
         path = resource.path(namespace, name)
         try:
@@ -74,9 +84,9 @@ class Cluster:
             found = await self.kube.create(resource.path(namespace), raw)
         else:
             merged: dict[str, Any] = {**found, **raw, "metadata": {**found["metadata"], **raw["metadata"]}}
-            if resource is SERVICES:
+            if resource == SERVICES:
                 merged["spec"] = {**found["spec"], **raw["spec"]}
-            if resource is PODS:
+            if resource == PODS:
                 merged["spec"] = found["spec"]
             found = await self.kube.update(path, merged)
         if "status" in raw:
@@ -85,8 +95,9 @@ class Cluster:
 
     async def install_policy_kinds(self) -> None:
         """Install the definitions that the chart ships."""
-        for raw in yaml.safe_load_all(_DEFINITIONS.read_text()):
-            await self.kube.create(CUSTOM_RESOURCE_DEFINITIONS.path(), raw)
+        for path in sorted(_DEFINITIONS.glob("*.yaml")):
+            for raw in filter(None, yaml.safe_load_all(path.read_text())):
+                await self.kube.create(CUSTOM_RESOURCE_DEFINITIONS.path(), raw)
 
     async def remove(self, kind: str, name: str, namespace: str = "shop") -> None:
         await self.kube.delete(_KINDS[kind].path(namespace, name), {"gracePeriodSeconds": "0"})
