@@ -10,10 +10,10 @@ export UV_LINK_MODE := copy
 SOURCES := common/src policy/src cli/src local/src services/identity/src services/destination/src services/injector/src \
 	services/proxy/src services/metrics-api/src services/web/src examples/bookshop/src
 
-.PHONY: help setup system format check test test-unit test-rust test-e2e demo bench clean
+.PHONY: help setup system format check test test-rust test-kubernetes demo bench clean
 
 help: ## list what can be made
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: system ## install everything needed into .venv (idempotent)
 	@scripts/setup
@@ -32,13 +32,17 @@ check: setup ## format, lint, types, import contract, unit tests: under a minute
 	cargo fmt --manifest-path services/proxy/engine/Cargo.toml --all -- --check
 	$(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/mypy $(SOURCES)
-	$(PY) -m pytest -q -n 4 --dist loadfile -m "not root and not e2e" $(PYTEST_ARGS)
+	$(PY) -m pytest -q -n 4 --dist loadfile -m "not root and not e2e and not kubernetes" $(PYTEST_ARGS)
 
 test-rust: setup ## the engine's own tests and lints
 	cargo clippy --manifest-path services/proxy/engine/Cargo.toml --all-targets --quiet -- -D warnings
 	cargo test --manifest-path services/proxy/engine/Cargo.toml --quiet
 
-test: check test-rust ## every test there is, end to end included
+test-kubernetes: setup ## the control plane against kube-apiserver with etcd and against weft local; the first time builds kube-apiserver
+	@scripts/kube-apiserver >/dev/null
+	$(PY) -m pytest tests/kubernetes -m kubernetes $(PYTEST_ARGS)
+
+test: check test-rust test-kubernetes ## every test there is, end to end included
 	$(PY) -m pytest -m "root or e2e" $(PYTEST_ARGS)
 
 demo: setup ## bring up the mesh with the bookshop, show it, take it down on Ctrl-C
