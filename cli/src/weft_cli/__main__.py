@@ -16,6 +16,9 @@ COMMANDS: Final = {
     "check": LazyCommand("weft_cli.commands.check:check", "Check that the mesh is healthy, and say what to do if not."),
     "stat": LazyCommand("weft_cli.commands.stat:stat", "Success rate, requests per second and latency by workload."),
     "edges": LazyCommand("weft_cli.commands.edges:edges", "Who talks to whom, and whether mutual TLS secures it."),
+    "validate": LazyCommand(
+        "weft_cli.commands.validate:validate", "Check manifests of policy and routes, by file and line."
+    ),
     "inject": LazyCommand("weft_cli.inject:inject", "Add the proxy to Kubernetes manifests."),
     "uninject": LazyCommand("weft_cli.inject:uninject", "Take the proxy out of Kubernetes manifests."),
     "dashboard": LazyCommand("weft_cli.commands.dashboard:dashboard", "Open the web UI."),

@@ -19,6 +19,13 @@ class Output(StrEnum):
     JSON = "json"
 
 
+class JsonOrText(StrEnum):
+    """How an answer is printed that is no table."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 KubeconfigOption = Annotated[
     Path | None,
     typer.Option("--kubeconfig", help="Cluster to use. Default: $KUBECONFIG, then `weft local`, then ~/.kube/config."),
@@ -35,3 +42,4 @@ OutputOption = Annotated[Output, typer.Option("-o", "--output", help="Form of th
 WindowOption = Annotated[
     str, typer.Option("-t", "--time-window", metavar="DURATION", help="Time to look back over, such as 30s or 5m.")
 ]
+JsonOrTextOption = Annotated[JsonOrText, typer.Option("-o", "--output", help="Form of the output.")]

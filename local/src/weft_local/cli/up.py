@@ -130,6 +130,8 @@ def _checked(wish: Wish) -> None:
         asyncio.run(check_manifests(wish))
     except BadManifests as bad:
         raise _bad(bad) from bad
+    except ChartsFailed as error:
+        raise Stop(str(error), FAILED) from error
 
 
 def _bad(bad: BadManifests) -> Stop:

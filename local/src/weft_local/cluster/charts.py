@@ -18,8 +18,14 @@ from weft_local.cluster.kubeconfig import write_private
 from weft_local.cluster.state import StateDir
 
 CONTROL_PLANE: Final = "linkerd"
-WEBHOOK_NAME: Final = f"linkerd-proxy-injector.{CONTROL_PLANE}.svc"
+# Where the values of each webhook stand, and the Service it is called by.
+WEBHOOKS: Final = {
+    "proxyInjector": "linkerd-proxy-injector",
+    "policyValidator": "linkerd-policy-validator",
+    "profileValidator": "linkerd-sp-validator",
+}
 _CHART: Final = "weft"
+_DEFINITIONS: Final = "weft-crds/files"
 
 
 class ChartsFailed(Exception):
@@ -47,22 +53,31 @@ def find_charts() -> Charts:
     return Charts(Path(helm), folder)
 
 
+def definitions() -> list[dict[str, Any]]:
+    """The custom resource definitions that the control plane brings. Raises ChartsFailed."""
+    files = sorted((find_charts().folder / _DEFINITIONS).glob("*.yaml"))
+    documents = (yaml.load_all(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) for file in files)
+    return [document for each in documents for document in each if document]
+
+
 def write_values(state: StateDir) -> None:
     """Make the mesh's keys and write them as Helm values, readable by the owner alone."""
     now = datetime.now(UTC)
     anchor = pki.certificate_authority("root.linkerd.cluster.local", now)
     issuer = pki.certificate_authority("identity.linkerd.cluster.local", now, anchor)
     webhook_ca = pki.certificate_authority("linkerd-proxy-injector", now)
-    webhook = pki.server_certificate(webhook_ca, [WEBHOOK_NAME, f"{WEBHOOK_NAME}.cluster.local"], [], now)
     values: dict[str, Any] = {
         "identityTrustAnchorsPEM": anchor.certificate_pem,
         "identity": {"issuer": {"tls": {"crtPEM": issuer.certificate_pem, "keyPEM": issuer.key_pem}}},
-        "proxyInjector": {
-            "caBundle": webhook_ca.certificate_pem,
-            "crtPEM": webhook.certificate_pem,
-            "keyPEM": webhook.key_pem,
-        },
     }
+    for name, service in WEBHOOKS.items():
+        host = f"{service}.{CONTROL_PLANE}.svc"
+        serving = pki.server_certificate(webhook_ca, [host, f"{host}.cluster.local"], [], now)
+        values[name] = {
+            "caBundle": webhook_ca.certificate_pem,
+            "crtPEM": serving.certificate_pem,
+            "keyPEM": serving.key_pem,
+        }
     write_private(state.values, yaml.safe_dump({"global": values}))
 
 

@@ -69,6 +69,8 @@ async def check_manifests(wish: Wish) -> None:
     """Raises BadManifests with every problem, before anything is started or applied."""
     record = running(wish.state)
     existing: list[dict[str, Any]] = []
+    if record is None and wish.control_plane and wish.documents:
+        existing += charts.definitions()
     if record is not None:
         async with client(wish.state) as kube:
             for resource in (NAMESPACES, SERVICE_ACCOUNTS, CUSTOM_RESOURCE_DEFINITIONS):

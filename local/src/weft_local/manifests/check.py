@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from typing import Any, Final
+
+from weft_policy.validation import examine
 
 from weft_local.manifests.documents import Document
 from weft_local.manifests.order import stage_of
@@ -14,6 +17,8 @@ from weft_local.manifests.rehearsal import Rehearsal
 from weft_local.node.images import check_images
 
 DEFAULT_NAMESPACE: Final = "default"
+_NAMESPACE_FIELD: Final = "metadata.namespace"
+_NO_SERVICES: Final = IPv4Network("192.0.2.0/24")
 # Where each kind keeps its pod spec.
 _POD_SPEC: Final = {
     "Pod": "spec",
@@ -44,8 +49,33 @@ async def find_problems(documents: Sequence[Document], around: Surroundings, reh
     problems += _ports(whole, around.port_holder)
     await rehearsal.seed(around.existing)
     for document in sorted(whole, key=lambda one: stage_of(one.kind)):
-        problems += await _rehearse(document, rehearsal)
+        problems += await _examine(document, rehearsal)
     return BadManifests(problems).problems
+
+
+async def find_policy_problems(documents: Sequence[Document], definitions: Sequence[dict[str, Any]]) -> list[Problem]:
+    """What is wrong with objects of the mesh's own kinds, as they stand, in order of file and line.
+
+    definitions: of those kinds. Needs nothing around the objects: every namespace they name is taken to exist.
+    """
+    rehearsal = Rehearsal(_NO_SERVICES)
+    namespaces = sorted({document.namespace for document in documents} - {"", DEFAULT_NAMESPACE})
+    await rehearsal.seed(definitions)
+    await rehearsal.seed({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in namespaces)
+    problems: list[Problem] = []
+    for document in documents:
+        problems += list(_incomplete(document)) or await _examine(document, rehearsal)
+    return BadManifests(problems).problems
+
+
+async def _examine(document: Document, rehearsal: Rehearsal) -> list[Problem]:
+    """What the API server would say to the object, and then its validating webhooks."""
+    problems = await _rehearse(document, rehearsal)
+    if all(problem.field == _NAMESPACE_FIELD for problem in problems):
+        # What is wrong in shape is said in terms of shape; policy looks at objects of the right one.
+        verdict = examine(namespaced(document))
+        problems += [document.problem(found.field, found.message) for found in verdict.problems]
+    return problems
 
 
 def namespaced(document: Document) -> dict[str, Any]:
@@ -121,7 +151,7 @@ async def _rehearse(document: Document, rehearsal: Rehearsal) -> list[Problem]:
     problems = []
     if kind.namespaced and not rehearsal.has_namespace(namespace):
         message = f"namespace {namespace!r} does not exist; add a Namespace object to the manifests"
-        problems.append(document.problem("metadata.namespace", message))
+        problems.append(document.problem(_NAMESPACE_FIELD, message))
         # What else is wrong with the object shows in any namespace.
         namespace = DEFAULT_NAMESPACE
     refusal = await rehearsal.apply(_moved(document.obj, namespace), namespace)

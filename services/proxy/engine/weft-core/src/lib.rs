@@ -9,6 +9,7 @@ pub mod breaker;
 pub mod budget;
 pub mod detect;
 pub mod endpoint;
+pub mod explain;
 pub mod failure;
 pub mod headers;
 pub mod inbound;
