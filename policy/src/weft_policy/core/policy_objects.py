@@ -119,11 +119,15 @@ class ServerAuthorization:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationPolicy:
-    """Clients that satisfy every required authentication may reach the target."""
+    """Clients that satisfy every required authentication may reach the target.
+
+    is_audit: whoever else comes is let in too, and counted as audited. Ours, by annotation.
+    """
 
     name: Name
     target: ObjectRef
     required: tuple[ObjectRef, ...] = ()
+    is_audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +145,23 @@ class NetworkAuthentication:
 
     name: Name
     networks: tuple[ClientNetwork, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RateOverride:
+    """A rate of their own for some clients."""
+
+    requests_per_second: int
+    clients: tuple[Name, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """Requests per second to a Server of its namespace: in total, of each identity, of chosen ones. None: no limit."""
+
+    name: Name
+    server: str
+    total: int | None = None
+    identity: int | None = None
+    overrides: tuple[RateOverride, ...] = ()
+    created: str = ""

@@ -13,6 +13,7 @@ from weft_policy.core.policy_objects import (
     AuthorizationPolicy,
     MeshTlsAuthentication,
     NetworkAuthentication,
+    RateLimit,
     Server,
     ServerAuthorization,
 )
@@ -42,6 +43,7 @@ class PolicyTables:
         self.servers: Final = Table[Server](of_namespace)
         self.server_authorizations: Final = Table[ServerAuthorization](of_namespace)
         self.authorization_policies: Final = Table[AuthorizationPolicy](of_namespace)
+        self.rate_limits: Final = Table[RateLimit](of_namespace)
         self.mesh_authentications: Final = Table[MeshTlsAuthentication](of_authentication)
         self.network_authentications: Final = Table[NetworkAuthentication](of_authentication)
 

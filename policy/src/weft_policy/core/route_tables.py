@@ -57,6 +57,11 @@ class RouteTables:
         """One route."""
         return self.routes[(route_id.group, route_id.kind)].get(*route_id.name)
 
+    def named(self, group: str, kind: str, name: tuple[str, str]) -> Route | None:
+        """One route, by the words of the API; None too where they name no kind of route."""
+        table = self.routes.get((group, RouteKind(kind))) if kind in set(RouteKind) else None
+        return table.get(*name) if table else None
+
     def attached_to(self, parent: Parent) -> list[Route]:
         """Routes that name this parent: oldest first, then by name, those of unknown age last."""
         found = (self.get(route_id) for route_id in self._by_parent.get(parent))

@@ -18,6 +18,8 @@ from weft_policy.core.policy_objects import (
     NetworkAuthentication,
     ObjectRef,
     Operator,
+    RateLimit,
+    RateOverride,
     Server,
     ServerAuthorization,
     ServerProtocol,
@@ -31,6 +33,10 @@ SERVER_AUTHORIZATIONS: Final = Resource(_GROUP, "v1beta1", "serverauthorizations
 AUTHORIZATION_POLICIES: Final = Resource(_GROUP, "v1alpha1", "authorizationpolicies", "AuthorizationPolicy")
 MESH_AUTHENTICATIONS: Final = Resource(_GROUP, "v1alpha1", "meshtlsauthentications", "MeshTLSAuthentication")
 NETWORK_AUTHENTICATIONS: Final = Resource(_GROUP, "v1alpha1", "networkauthentications", "NetworkAuthentication")
+RATE_LIMITS: Final = Resource(_GROUP, "v1alpha1", "httplocalratelimitpolicies", "HTTPLocalRateLimitPolicy")
+
+AUDIT: Final = "policy.weft.dev/audit"
+"""On an AuthorizationPolicy: `true` admits the clients that it would refuse, and says so in metrics and decisions."""
 
 
 def parse_server(raw: Raw) -> Server:
@@ -73,7 +79,12 @@ def parse_authorization_policy(raw: Raw) -> AuthorizationPolicy:
     """An AuthorizationPolicy."""
     spec = raw["spec"]
     # Without this list the object would admit everyone by omission; only an empty list says so.
-    return AuthorizationPolicy(object_name(raw), _ref(spec["targetRef"]), _refs(spec["requiredAuthenticationRefs"]))
+    return AuthorizationPolicy(
+        name=object_name(raw),
+        target=_ref(spec["targetRef"]),
+        required=_refs(spec["requiredAuthenticationRefs"]),
+        is_audit=(raw["metadata"].get("annotations") or {}).get(AUDIT) == "true",
+    )
 
 
 def parse_mesh_authentication(raw: Raw) -> MeshTlsAuthentication:
@@ -87,6 +98,32 @@ def parse_mesh_authentication(raw: Raw) -> MeshTlsAuthentication:
 def parse_network_authentication(raw: Raw) -> NetworkAuthentication:
     """A NetworkAuthentication."""
     return NetworkAuthentication(object_name(raw), client_networks(raw["spec"]["networks"]))
+
+
+def parse_rate_limit(raw: Raw) -> RateLimit:
+    """An HTTPLocalRateLimitPolicy."""
+    name, spec = object_name(raw), raw["spec"]
+    target = _ref(spec["targetRef"])
+    if not target.is_a(_GROUP, "Server"):
+        raise ValueError("targetRef: expected a Server")
+
+    def rate(limit: Raw | None) -> int | None:
+        return None if limit is None else int(limit["requestsPerSecond"])
+
+    return RateLimit(
+        name=name,
+        server=target.name,
+        total=rate(spec.get("total")),
+        identity=rate(spec.get("identity")),
+        overrides=tuple(
+            RateOverride(
+                int(each["requestsPerSecond"]),
+                tuple(Name(ref.get("namespace") or name.namespace, ref["name"]) for ref in each["clientRefs"]),
+            )
+            for each in spec.get("overrides") or ()
+        ),
+        created=raw["metadata"].get("creationTimestamp") or "",
+    )
 
 
 def labels_of(raw: Raw | None) -> Labels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Mapping
 
 import grpc
@@ -12,6 +13,7 @@ from weft_common.admin import AdminServer
 from weft_common.grpc_server import serve_grpc
 from weft_common.kube.client import KubeClient
 from weft_common.kube.config import load_kube_config
+from weft_common.kube.lease import LeaseHolder
 from weft_common.log import get_logger
 from weft_common.redis_cache import RedisCache
 from weft_common.settings import Mistake, SettingsError
@@ -24,6 +26,7 @@ from weft_policy.wire.encode_destination import full_update
 from weft_destination.answers import Answers, make_answers
 from weft_destination.config import DestinationSettings
 from weft_destination.kube.follow import ClusterFollower, follow_cluster
+from weft_destination.kube.status import LEASE, StatusWriter
 from weft_destination.rpc.destination import DestinationService
 from weft_destination.rpc.inbound import InboundService
 from weft_destination.rpc.outbound import OutboundService
@@ -48,6 +51,9 @@ async def serve(settings: DestinationSettings, kube: KubeClient, stop: asyncio.E
     answers = make_answers(settings.mesh, lambda asked: snapshots.note(asked.target))
     snapshots = EndpointSnapshots(cache, lambda target: _snapshot(answers, target), settings.snapshot_ttl, registry)
     follower = follow_cluster(kube, answers.index, registry)
+    lease = LeaseHolder(kube, settings.mesh.control_plane_namespace, LEASE, socket.gethostname())
+    statuses = StatusWriter(kube, answers.index, settings.mesh, lease, follower.books, registry)
+    answers.refresher.kinds.append(statuses)
     metrics = StreamMetrics(registry)
     destination = DestinationService(answers, metrics, snapshots.load)
     policies = (OutboundService(answers, metrics), InboundService(answers, metrics))
@@ -69,6 +75,7 @@ async def serve(settings: DestinationSettings, kube: KubeClient, stop: asyncio.E
                 stop,
                 forever("cluster informers", follower.run()),
                 forever("snapshots", snapshots.write_through()),
+                _write_statuses(follower, lease, statuses),
                 _announce_sync(follower, answers),
             )
             # Before the servers stop: streams that end well make proxies reconnect elsewhere at once.
@@ -81,6 +88,14 @@ async def _announce_sync(follower: ClusterFollower, answers: Answers) -> None:
     await follower.wait_synced()
     answers.refresher.synced.set()
     _log.info("the cluster is known", services=len(list(answers.index.services.names())))
+
+
+async def _write_statuses(follower: ClusterFollower, lease: LeaseHolder, statuses: StatusWriter) -> None:
+    # A status written before every kind is known would tell of parents and backends that are there as missing.
+    await follower.wait_synced()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(forever("status lease", lease.run()), name="status lease")
+        group.create_task(forever("statuses", statuses.run()), name="statuses")
 
 
 def _register(server: grpc.aio.Server, *services: DestinationService | OutboundService | InboundService) -> None:

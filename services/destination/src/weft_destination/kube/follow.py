@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
 from weft_common.kube.client import KubeClient
 from weft_common.kube.informer import Informer
-from weft_common.kube.resource import ENDPOINT_SLICES, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICES, Resource
+from weft_common.kube.resource import ENDPOINT_SLICES, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICES
 from weft_policy.core.index import ClusterIndex
 from weft_policy.core.policy_tables import PolicyTables
-from weft_policy.core.route_tables import POLICY_GROUP, RouteTables
+from weft_policy.core.route_tables import POLICY_GROUP
 from weft_policy.core.routes import GATEWAY_GROUP, RouteKind
-from weft_policy.core.tables import Table
 from weft_policy.kube.parse import (
     parse_namespace,
     parse_node,
@@ -28,11 +26,13 @@ from weft_policy.kube.parse_policy import (
     AUTHORIZATION_POLICIES,
     MESH_AUTHENTICATIONS,
     NETWORK_AUTHENTICATIONS,
+    RATE_LIMITS,
     SERVER_AUTHORIZATIONS,
     SERVERS,
     parse_authorization_policy,
     parse_mesh_authentication,
     parse_network_authentication,
+    parse_rate_limit,
     parse_server,
     parse_server_authorization,
 )
@@ -53,12 +53,15 @@ from weft_policy.kube.parse_routes import (
     parse_tls_route,
 )
 
+from weft_destination.kube.status import StatusBook
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterFollower:
-    """Keeps an index in step with the cluster."""
+    """Keeps an index in step with the cluster. books: what the statuses of routes and policies say."""
 
     informers: tuple[Informer[Any], ...]
+    books: tuple[StatusBook[Any], ...] = ()
 
     async def run(self) -> None:
         """Follow every kind until cancelled."""
@@ -78,6 +81,18 @@ class ClusterFollower:
 
 def follow_cluster(kube: KubeClient, index: ClusterIndex, registry: CollectorRegistry) -> ClusterFollower:
     """Informers for every kind that answers depend on, with a gauge for those that lost the API server."""
+    books = _status_books(index)
+    followed = tuple(
+        Informer(
+            kube,
+            book.resource,
+            book.read,
+            book,
+            may_be_absent=True,
+            other_versions=OTHER_VERSIONS.get(book.resource, ()),
+        )
+        for book in books
+    )
     informers: tuple[Informer[Any], ...] = (
         Informer(kube, NAMESPACES, parse_namespace, index.namespaces),
         Informer(kube, NODES, parse_node, index.nodes),
@@ -86,7 +101,15 @@ def follow_cluster(kube: KubeClient, index: ClusterIndex, registry: CollectorReg
         Informer(kube, SERVICES, parse_service, index.services),
         Informer(kube, ENDPOINT_SLICES, parse_slice, index.slices),
         *_follow_policy(kube, index.policy),
-        *_follow_routes(kube, index.routes),
+        *followed,
+        Informer(
+            kube,
+            REFERENCE_GRANTS,
+            parse_reference_grant,
+            index.routes.grants,
+            may_be_absent=True,
+            other_versions=OTHER_VERSIONS[REFERENCE_GRANTS],
+        ),
     )
     stale = Gauge(
         "weft_destination_stale",
@@ -98,7 +121,7 @@ def follow_cluster(kube: KubeClient, index: ClusterIndex, registry: CollectorReg
         stale.labels(informer.resource.qualified).set_function(
             lambda informer=informer: float(informer.stale or not informer.synced.is_set())  # type: ignore[misc]
         )
-    return ClusterFollower(informers)
+    return ClusterFollower(informers, books)
 
 
 def _follow_policy(kube: KubeClient, tables: PolicyTables) -> tuple[Informer[Any], ...]:
@@ -131,17 +154,14 @@ def _follow_policy(kube: KubeClient, tables: PolicyTables) -> tuple[Informer[Any
     )
 
 
-def _follow_routes(kube: KubeClient, tables: RouteTables) -> tuple[Informer[Any], ...]:
-    kinds: tuple[tuple[Resource, Callable[[dict[str, Any]], Any], Table[Any]], ...] = (
-        (HTTP_ROUTES, parse_http_route, tables.routes[(GATEWAY_GROUP, RouteKind.HTTP)]),
-        (POLICY_HTTP_ROUTES, parse_http_route, tables.routes[(POLICY_GROUP, RouteKind.HTTP)]),
-        (GRPC_ROUTES, parse_grpc_route, tables.routes[(GATEWAY_GROUP, RouteKind.GRPC)]),
-        (TLS_ROUTES, parse_tls_route, tables.routes[(GATEWAY_GROUP, RouteKind.TLS)]),
-        (TCP_ROUTES, parse_tcp_route, tables.routes[(GATEWAY_GROUP, RouteKind.TCP)]),
-        (REFERENCE_GRANTS, parse_reference_grant, tables.grants),
-        (EGRESS_NETWORKS, parse_egress_network, tables.egress_networks),
-    )
-    return tuple(
-        Informer(kube, resource, parse, table, may_be_absent=True, other_versions=OTHER_VERSIONS.get(resource, ()))
-        for resource, parse, table in kinds
+def _status_books(index: ClusterIndex) -> tuple[StatusBook[Any], ...]:
+    routes = index.routes.routes
+    return (
+        StatusBook(HTTP_ROUTES, parse_http_route, routes[(GATEWAY_GROUP, RouteKind.HTTP)]),
+        StatusBook(POLICY_HTTP_ROUTES, parse_http_route, routes[(POLICY_GROUP, RouteKind.HTTP)]),
+        StatusBook(GRPC_ROUTES, parse_grpc_route, routes[(GATEWAY_GROUP, RouteKind.GRPC)]),
+        StatusBook(TLS_ROUTES, parse_tls_route, routes[(GATEWAY_GROUP, RouteKind.TLS)]),
+        StatusBook(TCP_ROUTES, parse_tcp_route, routes[(GATEWAY_GROUP, RouteKind.TCP)]),
+        StatusBook(EGRESS_NETWORKS, parse_egress_network, index.routes.egress_networks),
+        StatusBook(RATE_LIMITS, parse_rate_limit, index.policy.rate_limits),
     )

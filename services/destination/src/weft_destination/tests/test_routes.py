@@ -6,8 +6,12 @@ import asyncio
 from typing import Any
 
 import grpc
+from weft_common.kube.resource import LEASES
+from weft_destination.kube.status import LEASE
 from weft_destination.testing.raw import Raw, raw_pod, raw_service
 from weft_destination.testing.served import Cluster, served
+from weft_policy.core.status import CONTROLLER as OURS
+from weft_policy.kube.parse_routes import HTTP_ROUTES
 from weft_proto.linkerd import outbound_pb2 as pb
 
 GATEWAY = "gateway.networking.k8s.io"
@@ -81,3 +85,43 @@ async def test_only_our_proxies_are_sent_rewrites(cluster: Cluster) -> None:
     assert filter_.url_rewrite.path.full == "/new"
     (filter_,) = theirs.protocol.detect.http1.routes[0].rules[0].filters
     assert filter_.failure_injector.status == 500
+
+
+async def status_of(cluster: Cluster, expected: list[tuple[str, str, str]]) -> Raw:
+    """The route once its conditions are as expected: (type, status, reason)."""
+    found: list[Any] = []
+    try:
+        async with asyncio.timeout(20):
+            while True:
+                raw = await cluster.kube.get(HTTP_ROUTES.path("shop", "split"))
+                parents = [p for p in (raw.get("status") or {}).get("parents") or [] if p["controllerName"] == OURS]
+                found = [(c["type"], c["status"], c["reason"]) for p in parents for c in p["conditions"]]
+                if found == expected:
+                    return raw
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"conditions stayed {found}") from None
+
+
+async def test_status_says_what_traffic_does_and_keeps_the_words_of_others(cluster: Cluster) -> None:
+    await cluster.install_policy_kinds()
+    await cluster.kube.create("/api/v1/namespaces", {"metadata": {"name": "linkerd"}})
+    raw = raw_route("v1", {"v1": 1})
+    other = {"parentRef": {"name": "gw"}, "controllerName": "example.com/other", "conditions": []}
+    await cluster.put({**raw, "status": {"parents": [other]}})
+    async with served(cluster.kube):
+        await status_of(
+            cluster, [("Accepted", "False", "NoMatchingParent"), ("ResolvedRefs", "False", "BackendNotFound")]
+        )
+        await cluster.put(raw_service("web"))
+        await status_of(cluster, [("Accepted", "True", "Accepted"), ("ResolvedRefs", "False", "BackendNotFound")])
+        await cluster.put(raw_service("v1"))
+        found = await status_of(cluster, [("Accepted", "True", "Accepted"), ("ResolvedRefs", "True", "ResolvedRefs")])
+        theirs, ours = found["status"]["parents"]
+        assert theirs == other
+        assert ours["parentRef"] == {"group": "core", "kind": "Service", "namespace": "shop", "name": "web", "port": 80}
+        assert ours["conditions"][0]["observedGeneration"] == found["metadata"]["generation"]
+        lease = await cluster.kube.get(LEASES.path("linkerd", LEASE))
+        assert lease["spec"]["holderIdentity"]
+    lease = await cluster.kube.get(LEASES.path("linkerd", LEASE))
+    assert not lease["spec"]["holderIdentity"]
