@@ -18,6 +18,7 @@ from weft_policy.core.policy_objects import (
     ServerAuthorization,
 )
 from weft_policy.core.policy_tables import PolicyTables, in_namespace
+from weft_policy.core.routes import Route
 
 POLICY_GROUP: Final = "policy.linkerd.io"
 
@@ -85,12 +86,30 @@ def default_authorizations(policy: DefaultPolicy, mesh: Mesh) -> tuple[Authoriza
 
 
 def server_authorizations(tables: PolicyTables, mesh: Mesh, server: Server) -> tuple[Authorization, ...]:
-    """Everything that permits clients of a Server: policies, older authorizations, its own access policy."""
+    """Everything that permits clients of a Server: policies, older authorizations, its own access policy.
+
+    The first that fits a client is the one that is told, so what audits comes last.
+    """
+    policies = [policy for policy in _policies_of(tables, server.name.namespace) if _targets(policy.target, server)]
     return (
-        *_from_policies(tables, mesh, server),
+        *_permitted(tables, mesh, policies),
         *_from_server_authorizations(tables, mesh, server),
         *default_authorizations(server.access_policy, mesh),
+        *_audited(policies),
     )
+
+
+def route_authorizations(tables: PolicyTables, mesh: Mesh, server: Server, route: Route) -> tuple[Authorization, ...]:
+    """What permits clients of one route beyond what permits them of its Server."""
+    policies = [
+        policy
+        for policy in _policies_of(tables, route.name.namespace)
+        if policy.target.is_a(route.id.group, route.id.kind) and policy.target.name == route.name.name
+    ]
+    permitted = _permitted(tables, mesh, policies)
+    audited = _audited(policies)
+    # A proxy looks at these before the Server's: whom the Server permits must not be told as audited.
+    return (*permitted, *server_authorizations(tables, mesh, server), *audited) if audited else permitted
 
 
 def plain(networks: Iterable[IpNetwork]) -> tuple[ClientNetwork, ...]:
@@ -112,12 +131,22 @@ def identities_of(names: Iterable[str]) -> Identities:
     return Identities(tuple(sorted(exact)), tuple(sorted(suffixes)))
 
 
-def _from_policies(tables: PolicyTables, mesh: Mesh, server: Server) -> Iterator[Authorization]:
-    for policy in in_namespace(tables.authorization_policies, server.name.namespace):
-        if _targets(policy.target, server):
-            found = _of_policy(tables, mesh, policy)
-            if found is not None:
-                yield found
+def _policies_of(tables: PolicyTables, namespace: str) -> list[AuthorizationPolicy]:
+    return in_namespace(tables.authorization_policies, namespace)
+
+
+def _permitted(tables: PolicyTables, mesh: Mesh, policies: Iterable[AuthorizationPolicy]) -> tuple[Authorization, ...]:
+    found = (_of_policy(tables, mesh, policy) for policy in policies)
+    return tuple(authorization for authorization in found if authorization is not None)
+
+
+def _audited(policies: Iterable[AuthorizationPolicy]) -> tuple[Authorization, ...]:
+    """Everybody, told by the policy that would have refused them."""
+    return tuple(
+        Authorization(Source(POLICY_GROUP, "audit", policy.name.name), plain(EVERYWHERE), Unidentified.ANYBODY)
+        for policy in policies
+        if policy.is_audit
+    )
 
 
 def _targets(target: ObjectRef, server: Server) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from weft_policy.core.attachment import attachment_of
 from weft_policy.core.authorization import (
     POLICY_GROUP,
     Authorization,
     Source,
     default_authorizations,
     default_source,
+    route_authorizations,
     server_authorizations,
 )
 from weft_policy.core.index import ClusterIndex
@@ -18,16 +20,59 @@ from weft_policy.core.names import Refusal, RefusalCode
 from weft_policy.core.objects import DefaultPolicy, Name, Pod
 from weft_policy.core.policy_objects import Server, ServerProtocol
 from weft_policy.core.policy_tables import PolicyTables, in_namespace
+from weft_policy.core.routes import Filter, GrpcMatch, HttpMatch, Parent, ParentKind, Route, RouteId, RouteKind
+from weft_policy.core.status import rate_limit_of
+
+
+@dataclass(frozen=True, slots=True)
+class InboundRule:
+    """matches: any of them; empty for everything."""
+
+    matches: tuple[HttpMatch | GrpcMatch, ...] = ()
+    filters: tuple[Filter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InboundRoute:
+    """Requests that a route of a Server admits, beside whom the Server itself does. hosts: empty for any."""
+
+    id: RouteId
+    rules: tuple[InboundRule, ...]
+    hosts: tuple[str, ...] = ()
+    authorizations: tuple[Authorization, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityLimit:
+    """A rate that clients with these identities share."""
+
+    requests_per_second: int
+    identities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRateLimit:
+    """Requests per second; None for no limit."""
+
+    name: Name
+    total: int | None = None
+    identity: int | None = None
+    overrides: tuple[IdentityLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class InboundServer:
-    """One port. No authorizations deny everybody. probe_paths: paths that kubelets may GET, sorted."""
+    """One port. No authorizations deny everybody. probe_paths: paths that kubelets may GET, sorted.
+
+    routes: in the order they are asked; empty for the defaults, which probe paths belong to.
+    """
 
     source: Source
     protocol: ServerProtocol
     authorizations: tuple[Authorization, ...]
     probe_paths: tuple[str, ...]
+    routes: tuple[InboundRoute, ...] = ()
+    rate_limit: ServerRateLimit | None = None
 
 
 InboundAnswer = InboundServer | Refusal
@@ -51,6 +96,8 @@ def inbound_server_of(index: ClusterIndex, mesh: Mesh, workload: Name, port: int
             protocol=server.protocol,
             authorizations=server_authorizations(index.policy, mesh, server),
             probe_paths=probe_paths,
+            routes=_routes_of(index, mesh, server),
+            rate_limit=_rate_limit_of(index.policy, mesh, server),
         )
     opaque_ports = index.opaque_ports_of(pod.opaque_ports, workload.namespace)
     is_opaque = opaque_ports is not None and port in opaque_ports
@@ -61,6 +108,36 @@ def inbound_server_of(index: ClusterIndex, mesh: Mesh, workload: Name, port: int
         authorizations=default_authorizations(policy, mesh),
         probe_paths=probe_paths,
     )
+
+
+def _routes_of(index: ClusterIndex, mesh: Mesh, server: Server) -> tuple[InboundRoute, ...]:
+    kind = RouteKind.GRPC if server.protocol is ServerProtocol.GRPC else RouteKind.HTTP
+    parent = Parent(ParentKind.SERVER, server.name)
+
+    def is_bound(route: Route) -> bool:
+        refs = (ref for ref in route.parents if ref.parent == parent)
+        return any(attachment_of(index, mesh, route, ref).holds for ref in refs)
+
+    return tuple(
+        InboundRoute(
+            id=route.id,
+            rules=tuple(InboundRule(rule.matches, rule.filters) for rule in route.rules),
+            hosts=route.hostnames,
+            authorizations=route_authorizations(index.policy, mesh, server, route),
+        )
+        for route in index.routes.attached_to(parent)
+        if route.id.kind is kind and is_bound(route)
+    )
+
+
+def _rate_limit_of(tables: PolicyTables, mesh: Mesh, server: Server) -> ServerRateLimit | None:
+    found = rate_limit_of(tables, server.name)
+    if found is None:
+        return None
+    overrides = tuple(
+        IdentityLimit(each.requests_per_second, tuple(map(mesh.identity_of, each.clients))) for each in found.overrides
+    )
+    return ServerRateLimit(found.name, found.total, found.identity, overrides)
 
 
 def server_for(tables: PolicyTables, pod: Pod, port: int) -> Server | None:

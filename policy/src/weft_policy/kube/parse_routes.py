@@ -56,16 +56,6 @@ REFERENCE_GRANTS: Final = Resource(GATEWAY_GROUP, "v1beta1", "referencegrants", 
 POLICY_HTTP_ROUTES: Final = Resource(POLICY_GROUP, "v1beta3", "httproutes", "HTTPRoute")
 EGRESS_NETWORKS: Final = Resource(POLICY_GROUP, "v1alpha1", "egressnetworks", "EgressNetwork")
 
-OTHER_VERSIONS: Final = {
-    HTTP_ROUTES: ("v1beta1",),
-    GRPC_ROUTES: ("v1alpha2",),
-    TLS_ROUTES: ("v1", "v1alpha3"),
-    TCP_ROUTES: ("v1",),
-    REFERENCE_GRANTS: ("v1", "v1alpha2"),
-    POLICY_HTTP_ROUTES: ("v1beta2", "v1beta1"),
-}
-"""Versions that serve the same fields, for clusters whose definitions are older or newer."""
-
 _PARENTS: Final = {
     ("core", "service"): ParentKind.SERVICE,
     (POLICY_GROUP, "egressnetwork"): ParentKind.EGRESS_NETWORK,

@@ -20,15 +20,8 @@ from weft_policy.core.outbound import (
     outbound_policy_of,
 )
 from weft_policy.core.resilience import HttpRetry, Timeouts
-from weft_policy.core.routes import Fail, FailReason, HeaderChange, PathKind, RouteKind
-from weft_policy.kube.parse_routes import (
-    parse_egress_network,
-    parse_grpc_route,
-    parse_http_route,
-    parse_reference_grant,
-    parse_tcp_route,
-    parse_tls_route,
-)
+from weft_policy.core.routes import Fail, FailReason, HeaderChange, PathKind
+from weft_policy.kube.kinds import apply_object
 
 GATEWAY = "gateway.networking.k8s.io"
 MESH = Mesh()
@@ -51,23 +44,7 @@ def index_with(*services: Service, yaml_text: str = "") -> ClusterIndex:
 
 def apply(index: ClusterIndex, raw: dict[str, Any]) -> None:
     raw["metadata"].setdefault("namespace", "shop")
-    key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
-    group = raw["apiVersion"].partition("/")[0]
-    match raw["kind"]:
-        case "HTTPRoute":
-            index.routes.routes[(group, RouteKind.HTTP)].apply(key, parse_http_route(raw))
-        case "GRPCRoute":
-            index.routes.routes[(group, RouteKind.GRPC)].apply(key, parse_grpc_route(raw))
-        case "TLSRoute":
-            index.routes.routes[(group, RouteKind.TLS)].apply(key, parse_tls_route(raw))
-        case "TCPRoute":
-            index.routes.routes[(group, RouteKind.TCP)].apply(key, parse_tcp_route(raw))
-        case "ReferenceGrant":
-            index.routes.grants.apply(key, parse_reference_grant(raw))
-        case "EgressNetwork":
-            index.routes.egress_networks.apply(key, parse_egress_network(raw))
-        case other:
-            raise AssertionError(other)
+    assert apply_object(index, raw)
 
 
 def route(name: str = "r", kind: str = "HTTPRoute", namespace: str = "shop", parent: str = "", **more: Any) -> str:

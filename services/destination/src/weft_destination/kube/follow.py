@@ -9,49 +9,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge
 from weft_common.kube.client import KubeClient
 from weft_common.kube.informer import Informer
-from weft_common.kube.resource import ENDPOINT_SLICES, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICES
 from weft_policy.core.index import ClusterIndex
-from weft_policy.core.policy_tables import PolicyTables
-from weft_policy.core.route_tables import POLICY_GROUP
-from weft_policy.core.routes import GATEWAY_GROUP, RouteKind
-from weft_policy.kube.parse import (
-    parse_namespace,
-    parse_node,
-    parse_pod,
-    parse_replica_set,
-    parse_service,
-    parse_slice,
-)
-from weft_policy.kube.parse_policy import (
-    AUTHORIZATION_POLICIES,
-    MESH_AUTHENTICATIONS,
-    NETWORK_AUTHENTICATIONS,
-    RATE_LIMITS,
-    SERVER_AUTHORIZATIONS,
-    SERVERS,
-    parse_authorization_policy,
-    parse_mesh_authentication,
-    parse_network_authentication,
-    parse_rate_limit,
-    parse_server,
-    parse_server_authorization,
-)
-from weft_policy.kube.parse_routes import (
-    EGRESS_NETWORKS,
-    GRPC_ROUTES,
-    HTTP_ROUTES,
-    OTHER_VERSIONS,
-    POLICY_HTTP_ROUTES,
-    REFERENCE_GRANTS,
-    TCP_ROUTES,
-    TLS_ROUTES,
-    parse_egress_network,
-    parse_grpc_route,
-    parse_http_route,
-    parse_reference_grant,
-    parse_tcp_route,
-    parse_tls_route,
-)
+from weft_policy.kube.kinds import KINDS
 
 from weft_destination.kube.status import StatusBook
 
@@ -81,36 +40,32 @@ class ClusterFollower:
 
 def follow_cluster(kube: KubeClient, index: ClusterIndex, registry: CollectorRegistry) -> ClusterFollower:
     """Informers for every kind that answers depend on, with a gauge for those that lost the API server."""
-    books = _status_books(index)
-    followed = tuple(
-        Informer(
-            kube,
-            book.resource,
-            book.read,
-            book,
-            may_be_absent=True,
-            other_versions=OTHER_VERSIONS.get(book.resource, ()),
-        )
-        for book in books
-    )
-    informers: tuple[Informer[Any], ...] = (
-        Informer(kube, NAMESPACES, parse_namespace, index.namespaces),
-        Informer(kube, NODES, parse_node, index.nodes),
-        Informer(kube, REPLICA_SETS, parse_replica_set, index.replica_sets),
-        Informer(kube, PODS, parse_pod, index.pods),
-        Informer(kube, SERVICES, parse_service, index.services),
-        Informer(kube, ENDPOINT_SLICES, parse_slice, index.slices),
-        *_follow_policy(kube, index.policy),
-        *followed,
-        Informer(
-            kube,
-            REFERENCE_GRANTS,
-            parse_reference_grant,
-            index.routes.grants,
-            may_be_absent=True,
-            other_versions=OTHER_VERSIONS[REFERENCE_GRANTS],
-        ),
-    )
+    informers: list[Informer[Any]] = []
+    books: list[StatusBook[Any]] = []
+    for kind in KINDS:
+        table, parse = kind.table(index), kind.parse
+        may_be_absent = not kind.is_builtin
+        if kind.has_status:
+            book = StatusBook(kind.resource, parse, table)
+            books.append(book)
+            informer = Informer[Any](
+                kube,
+                kind.resource,
+                book.read,
+                book,
+                may_be_absent=may_be_absent,
+                other_versions=kind.other_versions,
+            )
+        else:
+            informer = Informer[Any](
+                kube,
+                kind.resource,
+                parse,
+                table,
+                may_be_absent=may_be_absent,
+                other_versions=kind.other_versions,
+            )
+        informers.append(informer)
     stale = Gauge(
         "weft_destination_stale",
         "1 while a kind cannot be followed and answers rest on its last known state",
@@ -121,47 +76,4 @@ def follow_cluster(kube: KubeClient, index: ClusterIndex, registry: CollectorReg
         stale.labels(informer.resource.qualified).set_function(
             lambda informer=informer: float(informer.stale or not informer.synced.is_set())  # type: ignore[misc]
         )
-    return ClusterFollower(informers, books)
-
-
-def _follow_policy(kube: KubeClient, tables: PolicyTables) -> tuple[Informer[Any], ...]:
-    return (
-        Informer(kube, SERVERS, parse_server, tables.servers, may_be_absent=True),
-        Informer(
-            kube,
-            SERVER_AUTHORIZATIONS,
-            parse_server_authorization,
-            tables.server_authorizations,
-            may_be_absent=True,
-        ),
-        Informer(
-            kube,
-            AUTHORIZATION_POLICIES,
-            parse_authorization_policy,
-            tables.authorization_policies,
-            may_be_absent=True,
-        ),
-        Informer(
-            kube, MESH_AUTHENTICATIONS, parse_mesh_authentication, tables.mesh_authentications, may_be_absent=True
-        ),
-        Informer(
-            kube,
-            NETWORK_AUTHENTICATIONS,
-            parse_network_authentication,
-            tables.network_authentications,
-            may_be_absent=True,
-        ),
-    )
-
-
-def _status_books(index: ClusterIndex) -> tuple[StatusBook[Any], ...]:
-    routes = index.routes.routes
-    return (
-        StatusBook(HTTP_ROUTES, parse_http_route, routes[(GATEWAY_GROUP, RouteKind.HTTP)]),
-        StatusBook(POLICY_HTTP_ROUTES, parse_http_route, routes[(POLICY_GROUP, RouteKind.HTTP)]),
-        StatusBook(GRPC_ROUTES, parse_grpc_route, routes[(GATEWAY_GROUP, RouteKind.GRPC)]),
-        StatusBook(TLS_ROUTES, parse_tls_route, routes[(GATEWAY_GROUP, RouteKind.TLS)]),
-        StatusBook(TCP_ROUTES, parse_tcp_route, routes[(GATEWAY_GROUP, RouteKind.TCP)]),
-        StatusBook(EGRESS_NETWORKS, parse_egress_network, index.routes.egress_networks),
-        StatusBook(RATE_LIMITS, parse_rate_limit, index.policy.rate_limits),
-    )
+    return ClusterFollower(tuple(informers), tuple(books))
