@@ -10,7 +10,7 @@ export UV_LINK_MODE := copy
 SOURCES := common/src policy/src cli/src local/src services/identity/src services/destination/src services/injector/src \
 	services/proxy/src services/metrics-api/src services/web/src examples/bookshop/src
 
-.PHONY: help setup system format check test test-rust test-kubernetes demo bench clean
+.PHONY: help setup system format check test test-rust test-kubernetes demo bench bench-control clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ test: check test-rust test-kubernetes ## every test there is, end to end include
 
 demo: setup ## bring up the mesh with the bookshop, show it, take it down on Ctrl-C
 	@scripts/demo
+
+bench-control: setup ## measure the control plane under thousands of clients, and write build/bench/control.json
+	@scripts/kube-apiserver >/dev/null
+	$(PY) -m bench control $(BENCH_ARGS)
 
 bench: setup ## measure, and write build/bench/*.json and the tables of docs/performance.md
 	@$(UV) sync --frozen --all-packages --group bench --quiet

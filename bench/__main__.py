@@ -1,4 +1,4 @@
-"""Run the benchmarks by name, or all: `python -m bench [demo|proxy]`; one name may be followed by its own options."""
+"""Run the benchmarks by name, or all: `python -m bench [NAME…]`; one name may be followed by its own options."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import demo, proxy
+from bench import control, demo, proxy
 
-BENCHMARKS: Final[dict[str, Callable[[list[str]], int]]] = {"demo": demo.run, "proxy": proxy.run}
+BENCHMARKS: Final[dict[str, Callable[[list[str]], int]]] = {
+    "demo": demo.run,
+    "proxy": proxy.run,
+    "control": control.run,
+}
 
 
 def main() -> int:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 import grpc
+
+# A replica that comes back is asked by every proxy at once.
+_CALLS_THAT_WAIT: Final = 100_000
 
 
 @asynccontextmanager
@@ -23,6 +27,9 @@ async def serve_grpc(
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_ping_strikes", 0),
+            # gRPC cancels calls at random once a thousand wait to be taken; each costs its proxy a backoff.
+            ("grpc.server.max_pending_requests", _CALLS_THAT_WAIT),
+            ("grpc.server.max_pending_requests_hard_limit", _CALLS_THAT_WAIT),
             # Two servers on one port would each get a share of the connections without anybody noticing.
             ("grpc.so_reuseport", 0),
         ]
