@@ -6,6 +6,8 @@ weft.deployment: one component beside its proxy. On top of the component's field
   volumes, mounts  of the application container
   admin         name of the port that serves /live and /ready; empty: a TCP probe of the first port
   native        whether the proxy is a native sidecar
+  api           whether the application calls the Kubernetes API; only then is it given a token for it
+  resources     of the application container, as in a pod
 */ -}}
 {{- define "weft.deployment" -}}
 apiVersion: apps/v1
@@ -17,6 +19,10 @@ metadata:
     {{- include "weft.labels" . | nindent 4 }}
 spec:
   replicas: {{ .replicas | default 1 }}
+  {{- with .v.deploymentStrategy }}
+  strategy:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   selector:
     matchLabels:
       {{- include "weft.selector" . | nindent 6 }}
@@ -29,6 +35,11 @@ spec:
         {{- include "weft.podLabels" . | nindent 8 }}
     spec:
       serviceAccountName: {{ .deployment }}
+      automountServiceAccountToken: false
+      {{- with include "weft.affinity" . | trim }}
+      affinity:
+        {{- . | nindent 8 }}
+      {{- end }}
       {{- with .v.nodeSelector }}
       nodeSelector:
         {{- toYaml . | nindent 8 }}
@@ -53,6 +64,9 @@ spec:
       volumes:
         {{- with .volumes }}
         {{- toYaml . | nindent 8 }}
+        {{- end }}
+        {{- if .api }}
+        {{- include "weft.apiAccessVolume" . | nindent 8 }}
         {{- end }}
         {{- include "weft.proxyVolumes" . | trim | nindent 8 }}
 {{- end -}}
@@ -101,6 +115,10 @@ readinessProbe:
   # The mesh waits for its control plane, so ask often.
   periodSeconds: 2
   timeoutSeconds: 1
+{{- with .resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 securityContext:
   allowPrivilegeEscalation: false
   capabilities:
@@ -113,9 +131,59 @@ securityContext:
   {{- end }}
   seccompProfile:
     type: RuntimeDefault
-{{- with .mounts }}
+{{- if or .mounts .api }}
 volumeMounts:
+  {{- with .mounts }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- if .api }}
+  - mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+    name: kube-api-access
+    readOnly: true
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- /* weft.apiAccessVolume: what the API server would mount into every container, for the one that needs it. */ -}}
+{{- define "weft.apiAccessVolume" -}}
+- name: kube-api-access
+  projected:
+    sources:
+      - serviceAccountToken:
+          path: token
+          expirationSeconds: 3607
+      - configMap:
+          name: kube-root-ca.crt
+          items:
+            - key: ca.crt
+              path: ca.crt
+      - downwardAPI:
+          items:
+            - path: namespace
+              fieldRef:
+                fieldPath: metadata.namespace
+{{- end -}}
+
+{{- /* weft.affinity: copies on different nodes, rather in different zones; and the node affinity asked for. */ -}}
+{{- define "weft.affinity" -}}
+{{- with .v.nodeAffinity }}
+nodeAffinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if and .v.enablePodAntiAffinity (gt (int (.replicas | default 1)) 1) }}
+podAntiAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        labelSelector:
+          matchLabels:
+            {{- include "weft.selector" . | nindent 12 }}
+        topologyKey: topology.kubernetes.io/zone
+  requiredDuringSchedulingIgnoredDuringExecution:
+    - labelSelector:
+        matchLabels:
+          {{- include "weft.selector" . | nindent 10 }}
+      topologyKey: kubernetes.io/hostname
 {{- end }}
 {{- end -}}
 

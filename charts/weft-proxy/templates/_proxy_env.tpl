@@ -17,6 +17,10 @@
   value: {{ $proxy.runtime.workers.minimum | quote }}
 - name: LINKERD2_PROXY_CORES_MIN
   value: {{ $proxy.runtime.workers.minimum | quote }}
+{{- with $proxy.runtime.workers.maximum }}
+- name: LINKERD2_PROXY_CORES_MAX
+  value: {{ . | quote }}
+{{- end }}
 {{- with $proxy.runtime.workers.maximumCPURatio }}
 - name: LINKERD2_PROXY_CORES_MAX_RATIO
   value: {{ . | quote }}

@@ -12,6 +12,10 @@ weft.values: the settings of one release as YAML: the shared defaults, then `glo
 {{- if not $image.name }}{{ $_ := set $image "name" (printf "%sproxy" $values.imagePrefix) }}{{ end -}}
 {{- if not $image.version }}{{ $_ := set $image "version" $values.imageVersion }}{{ end -}}
 {{- if not $image.pullPolicy }}{{ $_ := set $image "pullPolicy" $values.imagePullPolicy }}{{ end -}}
+{{- if not $values.identityTrustAnchorsPEM -}}
+{{- $installed := lookup "v1" "ConfigMap" $values.controlPlaneNamespace "linkerd-identity-trust-roots" -}}
+{{- $_ := set $values "identityTrustAnchorsPEM" (get ($installed.data | default dict) "ca-bundle.crt" | default "") -}}
+{{- end -}}
 {{- $_ := set $values "identityTrustAnchorsPEM" (trim $values.identityTrustAnchorsPEM) -}}
 {{- if not (has $values.proxyInit.iptablesMode (list "nft" "legacy")) }}{{ fail (printf "proxyInit.iptablesMode is %q: use nft or legacy" $values.proxyInit.iptablesMode) }}{{ end -}}
 {{- toYaml $values -}}
