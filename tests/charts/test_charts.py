@@ -219,7 +219,7 @@ def test_helm_makes_a_webhook_certificate_for_the_name_that_is_called() -> None:
         "--set",
         "global.proxyInjector.crtPEM=,global.proxyInjector.keyPEM=,global.proxyInjector.caBundle=",
     )
-    secret = next(o for o in made if o["kind"] == "Secret")
+    secret = next(o for o in made if o["metadata"]["name"] == "linkerd-proxy-injector-k8s-tls")
     pem = base64.b64decode(secret["data"]["tls.crt"])
     names = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert names.value.get_values_for_type(x509.DNSName) == ["linkerd-proxy-injector.linkerd.svc"]
@@ -231,7 +231,7 @@ def test_helm_makes_a_webhook_certificate_for_the_name_that_is_called() -> None:
 def test_certificate_of_the_webhook_may_be_left_to_cert_manager() -> None:
     settings = {"externalSecret": "true", "caBundle": "", "injectCaFrom": "linkerd/hook"}
     made = objects("weft-injector", "--set", ",".join(f"global.proxyInjector.{k}={v}" for k, v in settings.items()))
-    assert not [o for o in made if o["kind"] == "Secret"]
+    assert not [o for o in made if o["metadata"]["name"] == "linkerd-proxy-injector-k8s-tls"]
     configuration = next(o for o in made if o["kind"] == "MutatingWebhookConfiguration")
     assert configuration["metadata"]["annotations"] == {"cert-manager.io/inject-ca-from": "linkerd/hook"}
     assert "caBundle" not in configuration["webhooks"][0]["clientConfig"]

@@ -22,7 +22,7 @@ when fewer than 60 of the 365 days of an earlier one are left.
 {{- else -}}
 {{- $host := printf "%s.%s.svc" .service .v.controlPlaneNamespace -}}
 {{- $new := genSelfSignedCert $host (list) (list $host) 365 -}}
-{{- $crt = $new.Cert }}{{ $key = $new.Key }}{{ $made = now | unixEpoch -}}
+{{- $crt = trim $new.Cert }}{{ $key = trim $new.Key }}{{ $made = now | unixEpoch -}}
 {{- end -}}
 {{- end -}}
 {{- if not $sources }}{{ $bundle = $crt }}{{ end -}}

@@ -14,6 +14,12 @@ from weft_cli.lazy import LazyCommand, lazy_app
 COMMANDS: Final = {
     "local": LazyCommand("weft_local.cli:app", "Run a meshed cluster on this machine: up, down, status, logs, exec."),
     "check": LazyCommand("weft_cli.commands.check:check", "Check that the mesh is healthy, and say what to do if not."),
+    "install": LazyCommand("weft_cli.commands.install:install", "Print the manifests of the mesh, for kubectl apply."),
+    "upgrade": LazyCommand(
+        "weft_cli.commands.install:upgrade", "Print them again for this version; settings are kept."
+    ),
+    "prune": LazyCommand("weft_cli.commands.install:prune", "Print what an upgrade left behind, for kubectl delete."),
+    "uninstall": LazyCommand("weft_cli.commands.install:uninstall", "Print what is installed, for kubectl delete."),
     "stat": LazyCommand("weft_cli.commands.stat:stat", "Success rate, requests per second and latency by workload."),
     "edges": LazyCommand("weft_cli.commands.edges:edges", "Who talks to whom, and whether mutual TLS secures it."),
     "validate": LazyCommand(

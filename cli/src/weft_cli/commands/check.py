@@ -17,7 +17,9 @@ from weft_cli.cluster import find_cluster, run
 from weft_cli.cluster_facts import CONTROL_PLANE_NAMESPACE, gather_facts
 from weft_cli.core.check_control_plane import report, unreachable_report
 from weft_cli.core.check_model import Report
+from weft_cli.core.check_pre import pre_report
 from weft_cli.errors import BadInput, CliError, ExitCode
+from weft_cli.installed_objects import pre_facts
 from weft_cli.options import ApiAddrOption, ContextOption, KubeconfigOption
 
 RETRY_EVERY_S: Final = 2.0
@@ -33,6 +35,7 @@ class CheckOutput(StrEnum):
 
 
 def check(
+    pre: Annotated[bool, typer.Option("--pre", help="Look whether the mesh can be installed here.")] = False,
     proxy: Annotated[bool, typer.Option("--proxy", help="Look at the proxies of workloads too.")] = False,
     namespace: Annotated[
         str | None, typer.Option("-n", "--namespace", help="With --proxy: only proxies of this namespace.")
@@ -53,6 +56,8 @@ def check(
 
     Exits with 1 when a check fails; warnings do not count.  Example:  weft check --proxy -n bookshop
     """
+    if pre and proxy:
+        raise BadInput("--pre looks at a cluster without the mesh, --proxy at its proxies", hint="choose one")
     if namespace and not proxy:
         raise BadInput("-n chooses among proxies", hint="add --proxy")
     try:
@@ -66,9 +71,20 @@ def check(
     except CliError as error:
         found = unreachable_report(error.message)
     else:
-        found = run(_until_settled(config, wait_s, proxy, namespace, linkerd_namespace, api_addr), config)
+        if pre:
+            found = run(_before_installing(config, linkerd_namespace), config)
+        else:
+            found = run(_until_settled(config, wait_s, proxy, namespace, linkerd_namespace, api_addr), config)
     typer.echo(found.json() if output is CheckOutput.JSON else found.text(short=output is CheckOutput.SHORT).rstrip())
     raise typer.Exit(ExitCode.OK if found.success else ExitCode.FAILED)
+
+
+async def _before_installing(config: KubeConfig, control_plane: str) -> Report:
+    async with KubeClient(config) as kube:
+        try:
+            return pre_report(await pre_facts(kube, control_plane), control_plane)
+        except KubeUnreachable as error:
+            return unreachable_report(f"{kube.config.server}: {error.message}")
 
 
 async def _until_settled(

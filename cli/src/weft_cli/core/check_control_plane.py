@@ -30,7 +30,7 @@ def report(
     """Everything that can be said about a cluster. data_plane_namespace: None looks at proxies in every namespace."""
     categories = [
         Category("kubernetes-api", (Check("can initialize the client"), Check("can query the Kubernetes API"))),
-        Category("kubernetes-version", (_kubernetes_version(facts),)),
+        Category("kubernetes-version", (kubernetes_version(facts.server_version),)),
         _existence(facts, namespace),
         _config(facts, namespace),
         identity_category(facts, now),
@@ -57,14 +57,15 @@ def unreachable_report(error: str) -> Report:
     return Report((Category("kubernetes-api", (Check("can initialize the client"), failed)),))
 
 
-def _kubernetes_version(facts: ClusterFacts) -> Check:
+def kubernetes_version(server_version: str) -> Check:
+    """server_version: as the API server writes it, such as v1.36.0+k3s1."""
     wanted = ".".join(map(str, MIN_KUBERNETES))
-    parts = facts.server_version.removeprefix("v").split(".")
+    parts = server_version.removeprefix("v").split(".")
     try:
         version = int(parts[0]), int(parts[1])
     except (IndexError, ValueError):
         version = (0, 0)
-    problems = [] if version >= MIN_KUBERNETES else [f"the server runs {facts.server_version or 'an unknown version'}"]
+    problems = [] if version >= MIN_KUBERNETES else [f"the server runs {server_version or 'an unknown version'}"]
     return verdict("is running the minimum Kubernetes version", problems, f"upgrade the cluster to {wanted} or later")
 
 

@@ -85,7 +85,7 @@ class Mesh:
 async def cluster(mesh: Mesh, tmp_path: Path) -> AsyncIterator[Path]:
     """Yields a kubeconfig."""
     app = web.Application()
-    app.router.add_get("/{path:.*}", mesh.answer)
+    app.router.add_route("*", "/{path:.*}", mesh.answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
