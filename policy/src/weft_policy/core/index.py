@@ -16,6 +16,7 @@ from weft_policy.core.policy_tables import PolicyTables
 from weft_policy.core.ports import PortSet
 from weft_policy.core.route_tables import RouteTables
 from weft_policy.core.routes import Parent, ParentKind
+from weft_policy.core.service_profiles import ServiceProfile
 from weft_policy.core.tables import Postings, Table
 
 T = TypeVar("T")
@@ -105,6 +106,7 @@ class ClusterIndex:
         self.namespaces: Final = Table[Namespace](self._namespace_changed)
         self.nodes: Final = Table[Node](self._node_changed)
         self.replica_sets: Final = Table[ReplicaSet](self._replica_set_changed)
+        self.profiles: Final = Table[ServiceProfile](self._profile_changed)
         self.policy: Final = PolicyTables(
             lambda namespace: self._report({policy_topic(namespace), STATUS_TOPIC}),
             lambda: self._report({AUTHENTICATIONS_TOPIC}),
@@ -218,6 +220,12 @@ class ClusterIndex:
         for pod_name in self._by.pods_by_namespace.get(namespace):
             topics |= self._pod_topics(pod_name) | self._pod_address_topics(pod_name)
         self._report(topics)
+
+    def _profile_changed(self, old: ServiceProfile | None, new: ServiceProfile | None) -> None:
+        service = _either(old, new).service
+        if service is not None:
+            found = self.services.get(*service)
+            self._report({service_topic(service), *map(address_topic, found.cluster_ips if found else ())})
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         if (old.zone if old else "") != (new.zone if new else ""):

@@ -16,16 +16,18 @@ from weft_policy.core.index import ClusterIndex
 from weft_policy.core.mesh import Mesh
 from weft_policy.core.names import AddressTarget, Refusal, RefusalCode, ServiceTarget
 from weft_policy.core.objects import Name, Pod, Service
+from weft_policy.core.service_profiles import ServiceProfile
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceProfileAnswer:
-    """A defined port of a Service."""
+    """A defined port of a Service. profile: the ServiceProfile that speaks about it, None for the default."""
 
     authority: str
     service: Name
     port: int
     is_opaque: bool
+    profile: ServiceProfile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,15 @@ ProfileAnswer = ServiceProfileAnswer | EndpointProfileAnswer | UndefinedPort | R
 
 
 def profile_of(
-    index: ClusterIndex, mesh: Mesh, target: ServiceTarget | AddressTarget, client_zone: str
+    index: ClusterIndex,
+    mesh: Mesh,
+    target: ServiceTarget | AddressTarget,
+    client_zone: str,
+    client_namespace: str = "",
 ) -> ProfileAnswer:
     """Say what a client at a zone will find at a target."""
     if isinstance(target, AddressTarget):
-        return _profile_of_address(index, mesh, target, client_zone)
+        return _profile_of_address(index, mesh, target, client_zone, client_namespace)
     if target.instance:
         pod = pod_named(index, target)
         if pod is None:
@@ -63,7 +69,7 @@ def profile_of(
     if service.is_external_name:
         name = mesh.authority_of(target.service)
         return Refusal(RefusalCode.INVALID_ARGUMENT, f"{name} is an ExternalName Service: it has no profile")
-    return _profile_of_service(index, mesh, service, target.port)
+    return _profile_of_service(index, mesh, service, target.port, client_namespace)
 
 
 def is_opaque_on_service(index: ClusterIndex, mesh: Mesh, service: Service, port: int) -> bool:
@@ -72,21 +78,27 @@ def is_opaque_on_service(index: ClusterIndex, mesh: Mesh, service: Service, port
     return port in (mesh.default_opaque_ports if opaque_ports is None else opaque_ports)
 
 
-def _profile_of_service(index: ClusterIndex, mesh: Mesh, service: Service, port: int) -> ProfileAnswer:
+def _profile_of_service(
+    index: ClusterIndex, mesh: Mesh, service: Service, port: int, client_namespace: str
+) -> ProfileAnswer:
     if service.port_named_by(port) is None:
         return UndefinedPort()
-    return ServiceProfileAnswer(
-        mesh.authority_of(service.name), service.name, port, is_opaque_on_service(index, mesh, service, port)
-    )
+    authority = mesh.authority_of(service.name)
+    # A client's namespace may hold its own view of a Service.
+    own = index.profiles.get(client_namespace, authority) or index.profiles.get(service.name.namespace, authority)
+    is_opaque = is_opaque_on_service(index, mesh, service, port)
+    return ServiceProfileAnswer(authority, service.name, port, is_opaque, own)
 
 
-def _profile_of_address(index: ClusterIndex, mesh: Mesh, target: AddressTarget, client_zone: str) -> ProfileAnswer:
+def _profile_of_address(
+    index: ClusterIndex, mesh: Mesh, target: AddressTarget, client_zone: str, client_namespace: str
+) -> ProfileAnswer:
     services = index.services_at(target.ip)
     if len(services) > 1:
         names = ", ".join(mesh.authority_of(service.name) for service in services)
         return Refusal(RefusalCode.FAILED_PRECONDITION, f"{target.ip} is the address of {names}")
     if services:
-        return _profile_of_service(index, mesh, services[0], target.port)
+        return _profile_of_service(index, mesh, services[0], target.port, client_namespace)
     pods = index.running_pods_at(target.ip)
     port = target.port
     if not pods:

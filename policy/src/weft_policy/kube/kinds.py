@@ -21,7 +21,7 @@ from weft_policy.core.index import ClusterIndex
 from weft_policy.core.route_tables import POLICY_GROUP
 from weft_policy.core.routes import GATEWAY_GROUP, RouteKind
 from weft_policy.core.tables import Table
-from weft_policy.kube import parse, parse_policy, parse_routes
+from weft_policy.kube import parse, parse_policy, parse_profiles, parse_routes
 
 Raw = dict[str, Any]
 
@@ -119,6 +119,12 @@ KINDS: Final = (
         parse_routes.parse_egress_network,
         lambda index: index.routes.egress_networks,
         has_status=True,
+    ),
+    IndexedKind(
+        parse_profiles.SERVICE_PROFILES,
+        parse_profiles.parse_service_profile,
+        lambda index: index.profiles,
+        other_versions=("v1alpha1",),
     ),
     IndexedKind(
         parse_routes.REFERENCE_GRANTS,

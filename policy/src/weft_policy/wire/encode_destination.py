@@ -11,7 +11,9 @@ from weft_policy.core.diff import EndpointDiff, diff_endpoints
 from weft_policy.core.endpoints import BARE_ENDPOINT, DEFAULT_WEIGHT, Address, Endpoint, EndpointSet, ProtocolHint
 from weft_policy.core.objects import Name
 from weft_policy.core.profile import EndpointProfileAnswer, ServiceProfileAnswer, UndefinedPort
+from weft_policy.core.service_profiles import DEFAULT_RETRY_BUDGET
 from weft_policy.wire.encode_common import ip_from_message, milliseconds, service_metadata, tcp_address
+from weft_policy.wire.encode_profile import retry_budget, service_profile
 
 # What clients of meshed endpoints use; the chart's meshedHttp2ClientProtobuf.
 _HTTP2_PARAMS: Final = pb.Http2ClientParams(
@@ -19,7 +21,7 @@ _HTTP2_PARAMS: Final = pb.Http2ClientParams(
         interval=milliseconds(10_000), timeout=milliseconds(3_000), while_idle=True
     )
 )
-_RETRY_BUDGET: Final = pb.RetryBudget(retry_ratio=0.2, min_retries_per_second=10, ttl=milliseconds(10_000))
+_RETRY_BUDGET: Final = retry_budget(DEFAULT_RETRY_BUDGET)
 
 
 def updates_between(old: EndpointSet | None, new: EndpointSet) -> list[pb.Update]:
@@ -58,12 +60,13 @@ def profile_message(
     """A profile answer as it is sent."""
     match answer:
         case ServiceProfileAnswer():
-            return pb.DestinationProfile(
-                fully_qualified_name=answer.authority,
-                opaque_protocol=answer.is_opaque,
-                retry_budget=_RETRY_BUDGET,
-                parent_ref=service_metadata(answer.service, answer.port),
-            )
+            message = service_profile(answer.profile, answer.port) if answer.profile else pb.DestinationProfile()
+            if answer.profile is None:
+                message.retry_budget.CopyFrom(_RETRY_BUDGET)
+            message.fully_qualified_name = answer.authority
+            message.opaque_protocol = answer.is_opaque
+            message.parent_ref.CopyFrom(service_metadata(answer.service, answer.port))
+            return message
         case EndpointProfileAnswer():
             return pb.DestinationProfile(
                 endpoint=weighted_addr(answer.address, answer.endpoint),

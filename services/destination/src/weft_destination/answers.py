@@ -38,10 +38,11 @@ class EndpointQuestion:
 
 @dataclass(frozen=True, slots=True)
 class ProfileQuestion:
-    """What is a target, seen from a zone?"""
+    """What is a target, seen from a zone and a namespace?"""
 
     target: ServiceTarget | AddressTarget
     client_zone: str
+    client_namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def make_answers(mesh: Mesh, served: Callable[[EndpointQuestion], None] = lambda
             served,
         ),
         profiles=Views(
-            lambda asked: profile_of(index, mesh, asked.target, asked.client_zone),
+            lambda asked: profile_of(index, mesh, asked.target, asked.client_zone, asked.client_namespace),
             lambda asked: _topics_of(asked.target) | {NODES_TOPIC},
         ),
         outbound=Views(

@@ -89,8 +89,8 @@ class DestinationService:
         if isinstance(target, Refusal):
             await refuse(context, target)
         await answers.refresher.synced.wait()
-        zone = answers.index.zone_of(client_from_token(request.context_token).node)
-        question = ProfileQuestion(target, zone)
+        client = client_from_token(request.context_token)
+        question = ProfileQuestion(target, answers.index.zone_of(client.node), client.namespace)
         messages = stream_messages(
             context,
             answers.refresher,
