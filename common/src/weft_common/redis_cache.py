@@ -13,8 +13,9 @@ from typing import Any, Final, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException, RedisError
 
+from weft_common import redis_url
 from weft_common.log import get_logger
 
 T = TypeVar("T")
@@ -47,16 +48,13 @@ class RedisCache:
 
     @classmethod
     def from_url(cls, url: str | None, registry: CollectorRegistry) -> RedisCache:
-        """redis://, rediss:// or unix:// URL with optional password; None or empty switches the cache off.
+        """Any form that `redis_url` describes; None or empty switches the cache off.
 
-        Raises ValueError for a URL that redis-py cannot read.
+        Raises ValueError with what is wrong.
         """
         if not url:
             return cls(None, registry)
-        redis = Redis.from_url(
-            url, socket_timeout=DEFAULT_OPERATION_TIMEOUT_S, socket_connect_timeout=DEFAULT_OPERATION_TIMEOUT_S
-        )
-        return cls(redis, registry, shown_url=_without_password(url))
+        return cls(redis_url.redis_from_url(url, DEFAULT_OPERATION_TIMEOUT_S), registry, shown_url=redis_url.shown(url))
 
     @property
     def is_configured(self) -> bool:
@@ -126,13 +124,19 @@ class RedisCache:
         """The values of those keys that exist; empty when Redis is away."""
         if not keys:
             return {}
-        values = await self._run("mget", lambda redis: cast(Awaitable[list[bytes | None]], redis.mget(keys)))
+
+        async def ask(redis: Redis | RedisCluster) -> list[bytes | None]:
+            # The keys of a Cluster live on many servers.
+            answer = redis.mget_nonatomic(keys) if isinstance(redis, RedisCluster) else redis.mget(keys)
+            return await cast(Awaitable[list[bytes | None]], answer)
+
+        values = await self._run("mget", ask)
         return {key: value for key, value in zip(keys, values or [], strict=False) if value is not None}
 
     async def close(self) -> None:
         """Close the connections; the cache is unusable afterwards."""
         if self._redis is not None:
-            await self._redis.aclose()
+            await redis_url.close(self._redis)
 
     async def _run(self, operation: str, call: Callable[[Redis | RedisCluster], Awaitable[T]]) -> T | None:
         """None both for 'no value' and for 'no Redis'; callers that must know look at is_up."""
@@ -141,7 +145,7 @@ class RedisCache:
         try:
             async with asyncio.timeout(DEFAULT_OPERATION_TIMEOUT_S * 2):
                 result = await call(self._redis)
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
             self._note_failure(operation, error)
             return None
         self._note_success()
@@ -154,7 +158,7 @@ class RedisCache:
         if self._down_since is None:
             self._down_since = time.monotonic()
             _log.warning(
-                "redis is away; going on without the cache",
+                _explanation(error),
                 url=self._shown_url,
                 operation=operation,
                 error=str(error) or type(error).__name__,
@@ -167,6 +171,7 @@ class RedisCache:
             self._down_since = None
 
 
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+def _explanation(error: Exception) -> str:
+    if isinstance(error, AuthenticationError | NoPermissionError):
+        return "redis refuses our user or password; going on without the cache, correct the URL"
+    return "redis is away; going on without the cache"

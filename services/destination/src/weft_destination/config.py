@@ -66,7 +66,7 @@ TABLE: Final[tuple[Setting[Any], ...]] = (
         "transport-header",
         "transport-header: dial meshed peers at their inbound port; transparent: only for opaque ports.",
     ),
-    Setting("WEFT_REDIS_URL", text, "", "Redis for endpoint snapshots; empty keeps none."),
+    Setting("WEFT_REDIS_URL", text, "", "Redis for endpoint snapshots, see docs/redis.md; empty keeps none."),
     Setting("WEFT_SNAPSHOT_TTL", _positive_duration, DEFAULT_SNAPSHOT_TTL, "How long an unchanged snapshot is kept."),
     Setting("WEFT_LOG_LEVEL", text, "info", "debug, info, warning or error."),
     Setting("WEFT_LOG_FORMAT", choice("json", "console"), "json", "json or console."),

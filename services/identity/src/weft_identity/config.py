@@ -37,7 +37,7 @@ TABLE: Final[tuple[Setting[Any], ...]] = (
         DEFAULT_CLOCK_SKEW_ALLOWANCE,
         "Added before and after a leaf's lifetime, for peers whose clocks run apart.",
     ),
-    Setting("WEFT_REDIS_URL", text, "", "Redis for the certificate inventory; empty keeps none."),
+    Setting("WEFT_REDIS_URL", text, "", "Redis for the certificate inventory, see docs/redis.md; empty keeps none."),
     Setting("WEFT_LOG_LEVEL", text, "info", "debug, info, warning or error."),
     Setting("WEFT_LOG_FORMAT", choice("json", "console"), "json", "json or console."),
 )

@@ -1,0 +1,1 @@
+"""The cache against every kind of Redis that its URL can name."""
