@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, unique
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 from weft_policy.core.index import ClusterIndex
 from weft_policy.core.mesh import Mesh
 from weft_policy.core.names import Refusal, RefusalCode, ServiceTarget
-from weft_policy.core.objects import Name, Pod, Service, SliceEndpoint
+from weft_policy.core.objects import ExternalWorkload, Name, Pod, Service, Slice, SliceEndpoint
+from weft_policy.core.servers import is_opaque_by_server
 
 DEFAULT_WEIGHT: Final = 10_000
 
@@ -33,7 +34,9 @@ class ProtocolHint(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How to speak to one address. labels: sorted pairs. identity: None for plaintext.
+    """How to speak to one address. labels: sorted pairs. identity: None for plaintext; a DNS name or a SPIFFE URI.
+
+    server_name: what to ask for in the TLS handshake; empty for the identity.
 
     inbound_port: dial this port of the same address with a transport header; None dials the address itself.
     is_meshed: a proxy that takes our HTTP/2 parameters stands behind it.
@@ -41,6 +44,7 @@ class Endpoint:
 
     labels: tuple[tuple[str, str], ...] = ()
     identity: str | None = None
+    server_name: str = ""
     hint: ProtocolHint = ProtocolHint.NONE
     inbound_port: int | None = None
     is_meshed: bool = False
@@ -70,7 +74,7 @@ class Locality:
 class _Candidate:
     address: Address
     endpoint: SliceEndpoint
-    pod: Pod | None
+    behind: Pod | ExternalWorkload | None
 
 
 def locality_for(index: ClusterIndex, service: Name, client_node: str) -> Locality:
@@ -87,49 +91,63 @@ def endpoints_of(index: ClusterIndex, mesh: Mesh, target: ServiceTarget, localit
     if service.is_external_name:
         name = mesh.authority_of(target.service)
         return Refusal(RefusalCode.INVALID_ARGUMENT, f"{name} is an ExternalName Service: it has no endpoints")
-    candidates = list(_candidates(index, service, target))
+    candidates = list(_candidates(index, mesh, service, target))
     if service.is_node_local:
-        candidates = [found for found in candidates if found.pod and found.pod.node == locality.node]
+        candidates = [
+            found for found in candidates if isinstance(found.behind, Pod) and found.behind.node == locality.node
+        ]
     candidates = _near(candidates, locality.zone)
     return EndpointSet(
         target.service,
         exists=True,
         endpoints={
-            found.address: _endpoint(index, mesh, found.address.port, found.pod, found.endpoint.zone, locality.zone)
+            found.address: _endpoint(index, mesh, found.address.port, found.behind, found.endpoint.zone, locality.zone)
             for found in candidates
         },
     )
 
 
-def endpoint_of_pod(index: ClusterIndex, mesh: Mesh, pod: Pod, port: int, client_zone: str) -> Endpoint:
-    """How to speak to one port of a pod that was found by its address; labelled with its namespace too."""
-    found = _endpoint(index, mesh, port, pod, "", client_zone)
-    return Endpoint(
-        labels=tuple(sorted((*found.labels, ("namespace", pod.name.namespace)))),
-        identity=found.identity,
-        hint=found.hint,
-        inbound_port=found.inbound_port,
-        is_meshed=found.is_meshed,
-    )
+def endpoint_at_address(
+    index: ClusterIndex, mesh: Mesh, behind: Pod | ExternalWorkload, port: int, client_zone: str
+) -> Endpoint:
+    """How to speak to one port of what was found by its address; labelled with its namespace too."""
+    found = _endpoint(index, mesh, port, behind, "", client_zone)
+    return replace(found, labels=tuple(sorted((*found.labels, ("namespace", behind.name.namespace)))))
 
 
-def is_opaque_on_pod(index: ClusterIndex, mesh: Mesh, pod: Pod, port: int) -> bool:
-    """Whether a pod treats the port as opaque: its annotation, its namespace's, else the default list."""
-    opaque_ports = index.opaque_ports_of(pod.opaque_ports, pod.name.namespace)
-    return port in (mesh.default_opaque_ports if opaque_ports is None else opaque_ports)
+def is_opaque_on(index: ClusterIndex, mesh: Mesh, behind: Pod | ExternalWorkload, port: int) -> bool:
+    """Whether a pod or workload treats a port as opaque: its annotation, its namespace's, else the default list; or its
+    Server."""
+    opaque_ports = index.opaque_ports_of(behind.opaque_ports, behind.name.namespace)
+    if port in (mesh.default_opaque_ports if opaque_ports is None else opaque_ports):
+        return True
+    return is_opaque_by_server(index.policy, behind, port)
 
 
-def pod_named(index: ClusterIndex, target: ServiceTarget) -> Pod | None:
-    """The pod behind `<instance>.<service>`."""
+def instance_named(index: ClusterIndex, mesh: Mesh, target: ServiceTarget) -> Pod | ExternalWorkload | None:
+    """What stands behind `<instance>.<service>`."""
     service = index.services.get(*target.service)
     if service is None:
         return None
-    return next((found.pod for found in _candidates(index, service, target) if found.pod), None)
+    return next((found.behind for found in _candidates(index, mesh, service, target) if found.behind), None)
 
 
-def _candidates(index: ClusterIndex, service: Service, target: ServiceTarget) -> Iterator[_Candidate]:
+def _candidates(index: ClusterIndex, mesh: Mesh, service: Service, target: ServiceTarget) -> Iterator[_Candidate]:
+    """Once for each address, and once for each pod: as IPv6 where it has both families."""
+    slices = [piece for piece in index.slices_of(service.name) if mesh.uses_ipv6 or not piece.is_ipv6]
+    seen: set[Name] = set()
+    for is_ipv6 in (True, False):
+        pieces = [piece for piece in slices if piece.is_ipv6 is is_ipv6]
+        found = list(_candidates_in(index, service, target, pieces))
+        yield from (each for each in found if each.behind is None or each.behind.name not in seen)
+        seen.update(each.behind.name for each in found if each.behind is not None)
+
+
+def _candidates_in(
+    index: ClusterIndex, service: Service, target: ServiceTarget, pieces: list[Slice]
+) -> Iterator[_Candidate]:
     defined = service.port_named_by(target.port)
-    for piece in index.slices_of(service.name):
+    for piece in pieces:
         # A number the Service does not define is taken as the port of the pods themselves.
         port = dict(piece.ports).get(defined.name) if defined else target.port
         if port is None:
@@ -137,12 +155,16 @@ def _candidates(index: ClusterIndex, service: Service, target: ServiceTarget) ->
         for endpoint in piece.endpoints:
             if target.instance and endpoint.hostname != target.instance:
                 continue
-            pod = index.pods.get(*endpoint.pod) if endpoint.pod else None
-            if endpoint.pod and pod is None:
-                # Its identity is unknown until the pod arrives, and the pod's arrival re-makes this answer.
+            behind: Pod | ExternalWorkload | None = None
+            if endpoint.pod:
+                behind = index.pods.get(*endpoint.pod)
+            elif endpoint.workload:
+                behind = index.external_workloads.get(*endpoint.workload)
+            if (endpoint.pod or endpoint.workload) and behind is None:
+                # Its identity is unknown until it arrives, and its arrival re-makes this answer.
                 continue
             for ip in endpoint.addresses:
-                yield _Candidate(Address(ip, port), endpoint, pod)
+                yield _Candidate(Address(ip, port), endpoint, behind)
 
 
 def _near(candidates: list[_Candidate], zone: str) -> list[_Candidate]:
@@ -153,15 +175,49 @@ def _near(candidates: list[_Candidate], zone: str) -> list[_Candidate]:
 
 
 def _endpoint(
-    index: ClusterIndex, mesh: Mesh, port: int, pod: Pod | None, slice_zone: str, client_zone: str
+    index: ClusterIndex,
+    mesh: Mesh,
+    port: int,
+    behind: Pod | ExternalWorkload | None,
+    slice_zone: str,
+    client_zone: str,
 ) -> Endpoint:
-    if pod is None:
-        return BARE_ENDPOINT
+    match behind:
+        case None:
+            return BARE_ENDPOINT
+        case ExternalWorkload():
+            return _endpoint_of_workload(index, mesh, port, behind, slice_zone or behind.zone, client_zone)
+        case Pod():
+            return _endpoint_of_pod(index, mesh, port, behind, slice_zone, client_zone)
+        case _:
+            assert_never(behind)
+
+
+def _endpoint_of_workload(
+    index: ClusterIndex, mesh: Mesh, port: int, workload: ExternalWorkload, zone: str, client_zone: str
+) -> Endpoint:
+    labels = {"external_workload": workload.name.name, "zone": zone, "zone_locality": _locality(zone, client_zone)}
+    if workload.owner is not None:
+        labels[workload.owner.kind.lower()] = workload.owner.name
+    opaque = is_opaque_on(index, mesh, workload, port)
+    return Endpoint(
+        labels=tuple(sorted(labels.items())),
+        identity=workload.identity,
+        server_name=workload.server_name,
+        hint=ProtocolHint.OPAQUE if opaque else ProtocolHint.H2 if mesh.upgrades_to_h2 else ProtocolHint.NONE,
+        inbound_port=workload.inbound_port if opaque or mesh.uses_transport_header else None,
+        is_meshed=True,
+    )
+
+
+def _endpoint_of_pod(
+    index: ClusterIndex, mesh: Mesh, port: int, pod: Pod, slice_zone: str, client_zone: str
+) -> Endpoint:
     zone = slice_zone or index.zone_of(pod.node)
     labels = _labels(index, pod, zone, client_zone)
     if not pod.mesh or port in pod.skip_inbound_ports:
         return Endpoint(labels=labels)
-    opaque = is_opaque_on_pod(index, mesh, pod, port)
+    opaque = is_opaque_on(index, mesh, pod, port)
     return Endpoint(
         labels=labels,
         identity=(
@@ -187,7 +243,7 @@ def _labels(index: ClusterIndex, pod: Pod, zone: str, client_zone: str) -> tuple
         "pod": pod.name.name,
         "serviceaccount": pod.service_account,
         "zone": zone,
-        "zone_locality": "unknown" if not zone or not client_zone else "local" if zone == client_zone else "remote",
+        "zone_locality": _locality(zone, client_zone),
     }
     if pod.mesh:
         labels["control_plane_ns"] = pod.mesh
@@ -197,6 +253,12 @@ def _labels(index: ClusterIndex, pod: Pod, zone: str, client_zone: str) -> tuple
         kind, name = owner_label(index, pod)
         labels[kind] = name
     return tuple(sorted(labels.items()))
+
+
+def _locality(zone: str, client_zone: str) -> str:
+    if not zone or not client_zone:
+        return "unknown"
+    return "local" if zone == client_zone else "remote"
 
 
 def owner_label(index: ClusterIndex, pod: Pod) -> tuple[str, str]:

@@ -16,11 +16,12 @@ from weft_policy.core.authorization import (
 )
 from weft_policy.core.index import ClusterIndex
 from weft_policy.core.mesh import Mesh
-from weft_policy.core.names import Refusal, RefusalCode
-from weft_policy.core.objects import DefaultPolicy, Name, Pod
+from weft_policy.core.names import Refusal, RefusalCode, WorkloadRef
+from weft_policy.core.objects import DefaultPolicy, ExternalWorkload, Name, Pod
 from weft_policy.core.policy_objects import Server, ServerProtocol
-from weft_policy.core.policy_tables import PolicyTables, in_namespace
+from weft_policy.core.policy_tables import PolicyTables
 from weft_policy.core.routes import Filter, GrpcMatch, HttpMatch, Parent, ParentKind, Route, RouteId, RouteKind
+from weft_policy.core.servers import server_for
 from weft_policy.core.status import rate_limit_of
 
 
@@ -83,13 +84,15 @@ _AUTHENTICATED = {
 }
 
 
-def inbound_server_of(index: ClusterIndex, mesh: Mesh, workload: Name, port: int) -> InboundAnswer:
-    """The server on a port of a meshed pod. NOT_FOUND for anything else: the proxy asks again."""
-    pod = index.pods.get(*workload)
-    if pod is None or not pod.mesh:
-        return Refusal(RefusalCode.NOT_FOUND, f"unknown server: no meshed pod {workload.namespace}/{workload.name}")
-    probe_paths = tuple(sorted({path for probed, path in pod.probes if probed == port}))
-    server = server_for(index.policy, pod, port)
+def inbound_server_of(index: ClusterIndex, mesh: Mesh, workload: WorkloadRef, port: int) -> InboundAnswer:
+    """The server on a port of a meshed pod or external workload. NOT_FOUND for anything else: the proxy asks again."""
+    found = _workload_of(index, workload)
+    if found is None:
+        kind = "external workload" if workload.is_external else "meshed pod"
+        return Refusal(RefusalCode.NOT_FOUND, f"unknown server: no {kind} {'/'.join(workload.name)}")
+    probes = found.probes if isinstance(found, Pod) else ()
+    probe_paths = tuple(sorted({path for probed, path in probes if probed == port}))
+    server = server_for(index.policy, found, port)
     if server is not None:
         return InboundServer(
             source=Source(POLICY_GROUP, "server", server.name.name),
@@ -99,15 +102,22 @@ def inbound_server_of(index: ClusterIndex, mesh: Mesh, workload: Name, port: int
             routes=_routes_of(index, mesh, server),
             rate_limit=_rate_limit_of(index.policy, mesh, server),
         )
-    opaque_ports = index.opaque_ports_of(pod.opaque_ports, workload.namespace)
+    opaque_ports = index.opaque_ports_of(found.opaque_ports, found.name.namespace)
     is_opaque = opaque_ports is not None and port in opaque_ports
-    policy = default_policy_for(index, mesh, pod, port)
+    policy = default_policy_for(index, mesh, found, port)
     return InboundServer(
         source=default_source(policy),
         protocol=ServerProtocol.OPAQUE if is_opaque else ServerProtocol.DETECT,
         authorizations=default_authorizations(policy, mesh),
         probe_paths=probe_paths,
     )
+
+
+def _workload_of(index: ClusterIndex, workload: WorkloadRef) -> Pod | ExternalWorkload | None:
+    if workload.is_external:
+        return index.external_workloads.get(*workload.name)
+    pod = index.pods.get(*workload.name)
+    return pod if pod is not None and pod.mesh else None
 
 
 def _routes_of(index: ClusterIndex, mesh: Mesh, server: Server) -> tuple[InboundRoute, ...]:
@@ -140,22 +150,9 @@ def _rate_limit_of(tables: PolicyTables, mesh: Mesh, server: Server) -> ServerRa
     return ServerRateLimit(found.name, found.total, found.identity, overrides)
 
 
-def server_for(tables: PolicyTables, pod: Pod, port: int) -> Server | None:
-    """The oldest Server that selects this port of the pod, by name among equals; later ones say nothing."""
-    selecting = [
-        server
-        for server in in_namespace(tables.servers, pod.name.namespace)
-        if server.pods is not None and server.pods.selects(pod.labels) and _is_port(server.port, pod, port)
-    ]
-    return min(selecting, key=lambda server: (server.created, server.name), default=None)
-
-
-def default_policy_for(index: ClusterIndex, mesh: Mesh, pod: Pod, port: int) -> DefaultPolicy:
-    """The pod's annotation, else its namespace's, else the cluster's; identity forced where the pod asks for it."""
-    namespace = index.namespaces.get("", pod.name.namespace)
-    policy = pod.default_policy or (namespace.default_policy if namespace else None) or mesh.default_policy
-    return _AUTHENTICATED.get(policy, policy) if port in pod.require_identity_ports else policy
-
-
-def _is_port(wanted: int | str, pod: Pod, port: int) -> bool:
-    return wanted == port if isinstance(wanted, int) else (wanted, port) in pod.named_ports
+def default_policy_for(index: ClusterIndex, mesh: Mesh, workload: Pod | ExternalWorkload, port: int) -> DefaultPolicy:
+    """Its own annotation, else its namespace's, else the cluster's; identity forced where a pod asks for it."""
+    namespace = index.namespaces.get("", workload.name.namespace)
+    policy = workload.default_policy or (namespace.default_policy if namespace else None) or mesh.default_policy
+    is_forced = isinstance(workload, Pod) and port in workload.require_identity_ports
+    return _AUTHENTICATED.get(policy, policy) if is_forced else policy

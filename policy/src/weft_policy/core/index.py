@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final, NamedTuple, TypeVar, assert_never
 
-from weft_policy.core.objects import Name, Namespace, Node, Pod, ReplicaSet, Service, Slice
+from weft_policy.core.objects import ExternalWorkload, Name, Namespace, Node, Pod, ReplicaSet, Service, Slice
+from weft_policy.core.policy_objects import Server, ServerProtocol
 from weft_policy.core.policy_tables import PolicyTables
 from weft_policy.core.ports import PortSet
 from weft_policy.core.route_tables import RouteTables
@@ -30,6 +31,8 @@ class TopicKind(Enum):
     """A Service, its slices, or anything its endpoints are described by. key: (namespace, name)."""
     POD = "pod"
     """A pod or its namespace's defaults. key: (namespace, name)."""
+    WORKLOAD = "workload"
+    """An external workload or its namespace's defaults. key: (namespace, name)."""
     ADDRESS = "address"
     """Who answers at an IP. key: (address, "")."""
     NODES = "nodes"
@@ -74,6 +77,11 @@ def pod_topic(name: Name) -> Topic:
     return Topic(TopicKind.POD, name)
 
 
+def workload_topic(name: Name) -> Topic:
+    """Changes of an external workload."""
+    return Topic(TopicKind.WORKLOAD, name)
+
+
 def policy_topic(namespace: str) -> Topic:
     """Changes of a namespace's policy objects."""
     return Topic(TopicKind.POLICY, (namespace, ""))
@@ -94,6 +102,8 @@ class _Lookups:
     pods_by_host_port: Postings[tuple[str, int], Name]
     pods_by_namespace: Postings[str, Name]
     pods_by_replica_set: Postings[Name, Name]
+    workloads_by_address: Postings[str, Name]
+    slices_by_workload: Postings[Name, Name]
 
 
 class ClusterIndex:
@@ -107,12 +117,14 @@ class ClusterIndex:
         self.nodes: Final = Table[Node](self._node_changed)
         self.replica_sets: Final = Table[ReplicaSet](self._replica_set_changed)
         self.profiles: Final = Table[ServiceProfile](self._profile_changed)
+        self.external_workloads: Final = Table[ExternalWorkload](self._workload_changed)
         self.policy: Final = PolicyTables(
+            self._server_changed,
             lambda namespace: self._report({policy_topic(namespace), STATUS_TOPIC}),
             lambda: self._report({AUTHENTICATIONS_TOPIC}),
         )
         self.routes: Final = RouteTables(self._parents_changed, lambda: self._report({EGRESS_TOPIC, STATUS_TOPIC}))
-        self._by: Final = _Lookups(*(Postings() for _ in range(8)))
+        self._by: Final = _Lookups(*(Postings() for _ in range(10)))
         self._changed: set[Topic] = set()
         self._on_change = on_change
 
@@ -138,6 +150,11 @@ class ClusterIndex:
     def running_pods_at_host_port(self, address: str, port: int) -> list[Pod]:
         """Running pods that publish this port on a node with this address."""
         return self._running(self._by.pods_by_host_port.get((address, port)))
+
+    def workloads_at(self, address: str) -> list[ExternalWorkload]:
+        """External workloads with this address."""
+        found = (self.external_workloads.get(*name) for name in self._by.workloads_by_address.get(address))
+        return [workload for workload in found if workload is not None]
 
     def zone_of(self, node: str) -> str:
         """The zone of a node, empty when unknown."""
@@ -197,6 +214,7 @@ class ClusterIndex:
         old_services, new_services = ({piece.service} if piece else set() for piece in (old, new))
         self._by.slices_by_service.move(name, old_services, new_services)
         self._by.slices_by_pod.move(name, _pods_in(old), _pods_in(new))
+        self._by.slices_by_workload.move(name, _workloads_in(old), _workloads_in(new))
         self._report(map(service_topic, old_services | new_services))
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
@@ -211,7 +229,10 @@ class ClusterIndex:
         self._report({*self._pod_topics(name), *map(address_topic, addresses)})
 
     def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
-        namespace = _either(old, new).name
+        self._report(self._namespace_topics(_either(old, new).name))
+
+    def _namespace_topics(self, namespace: str) -> set[Topic]:
+        """Everything that is described by its namespace's objects."""
         topics: set[Topic] = set()
         for service_name in self._by.services_by_namespace.get(namespace):
             service = self.services.get(*service_name)
@@ -219,6 +240,29 @@ class ClusterIndex:
             topics.update(map(address_topic, service.cluster_ips if service else ()))
         for pod_name in self._by.pods_by_namespace.get(namespace):
             topics |= self._pod_topics(pod_name) | self._pod_address_topics(pod_name)
+        for workload_name in self.external_workloads.names_in(namespace):
+            workload = self.external_workloads.get(*workload_name)
+            topics |= self._workload_topics(workload_name)
+            topics.update(map(address_topic, workload.ips if workload else ()))
+        return topics
+
+    def _workload_changed(self, old: ExternalWorkload | None, new: ExternalWorkload | None) -> None:
+        name = _either(old, new).name
+        old_ips, new_ips = (old.ips if old else ()), (new.ips if new else ())
+        self._by.workloads_by_address.move(name, old_ips, new_ips)
+        self._report(self._workload_topics(name) | set(map(address_topic, {*old_ips, *new_ips})))
+
+    def _workload_topics(self, name: Name) -> set[Topic]:
+        """The workload, and every Service whose slices point at it."""
+        found = (self.slices.get(*piece) for piece in self._by.slices_by_workload.get(name))
+        return {workload_topic(name), *(service_topic(piece.service) for piece in found if piece is not None)}
+
+    def _server_changed(self, old: Server | None, new: Server | None) -> None:
+        namespace = _either(old, new).name.namespace
+        topics = {policy_topic(namespace), STATUS_TOPIC}
+        if any(server is not None and server.protocol is ServerProtocol.OPAQUE for server in (old, new)):
+            # Clients are told which ports are opaque together with the endpoints.
+            topics |= self._namespace_topics(namespace)
         self._report(topics)
 
     def _profile_changed(self, old: ServiceProfile | None, new: ServiceProfile | None) -> None:
@@ -259,6 +303,10 @@ def _either(old: T | None, new: T | None) -> T:
 
 def _pods_in(piece: Slice | None) -> set[Name]:
     return {endpoint.pod for endpoint in piece.endpoints if endpoint.pod} if piece else set()
+
+
+def _workloads_in(piece: Slice | None) -> set[Name]:
+    return {endpoint.workload for endpoint in piece.endpoints if endpoint.workload} if piece else set()
 
 
 def _addresses(pod: Pod | None) -> tuple[str, ...]:

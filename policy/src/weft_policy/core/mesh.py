@@ -23,6 +23,7 @@ EVERYWHERE: Final[tuple[IpNetwork, ...]] = (ipaddress.ip_network("0.0.0.0/0"), i
 class Mesh:
     """uses_transport_header: meshed endpoints are dialled at their inbound port with a header naming the real one.
 
+    uses_ipv6: endpoints of that family are told, and preferred where a pod has both.
     global_egress_namespace: its egress networks govern clients of namespaces that have none of their own.
     requires_reference_grants: Gateway API routes may name Services of other namespaces only where a grant says so.
     """
@@ -36,6 +37,7 @@ class Mesh:
     default_policy: DefaultPolicy = DefaultPolicy.ALL_UNAUTHENTICATED
     upgrades_to_h2: bool = True
     uses_transport_header: bool = True
+    uses_ipv6: bool = False
     global_egress_namespace: str = "linkerd-egress"
     requires_reference_grants: bool = True
 

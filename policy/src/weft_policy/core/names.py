@@ -59,6 +59,14 @@ class Client:
     node: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class WorkloadRef:
+    """A pod, or an external workload."""
+
+    name: Name
+    is_external: bool = False
+
+
 def target_from_path(path: str, cluster_domain: str) -> ServiceTarget | AddressTarget | Refusal:
     """Read `host[:port]` with the port defaulting to 80; a name must be inside svc.<cluster domain>."""
     host, port = _split_port(path)
@@ -93,18 +101,18 @@ def client_from_token(token: str) -> Client:
     return Client(namespace=fields.get("ns", ""), node=fields.get("nodeName", ""))
 
 
-def workload_from_token(token: str) -> Name | Refusal:
-    """Read a workload: JSON with ns and pod, or the old `ns:pod`."""
+def workload_from_token(token: str) -> WorkloadRef | Refusal:
+    """Read a workload: JSON with ns and either pod or external_workload, or the old `ns:pod`."""
     if token.startswith("{"):
         fields = _json_strings(token)
-        namespace, pod = fields.get("ns", ""), fields.get("pod", "")
-        if namespace and not pod and fields.get("external_workload"):
-            return Refusal(RefusalCode.NOT_FOUND, f"unknown server: no external workload in {namespace}")
+        namespace, pod, external = (fields.get(key, "") for key in ("ns", "pod", "external_workload"))
+        if namespace and not pod and external:
+            return WorkloadRef(Name(namespace, external), is_external=True)
     else:
         namespace, _, pod = token.partition(":")
     if not namespace or not pod:
         return _invalid(f"{token!r} names no workload: expected a JSON object with ns and pod")
-    return Name(namespace, pod)
+    return WorkloadRef(Name(namespace, pod))
 
 
 def _split_port(path: str) -> tuple[str, int | None]:

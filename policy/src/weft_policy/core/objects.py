@@ -63,10 +63,11 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class SliceEndpoint:
-    """One ready endpoint. pod: None for addresses that no pod stands behind. zone_hints: None when unset."""
+    """One ready endpoint. pod, workload: what stands behind it, if anything does. zone_hints: None when unset."""
 
     addresses: tuple[str, ...]
     pod: Name | None = None
+    workload: Name | None = None
     hostname: str = ""
     zone: str = ""
     zone_hints: tuple[str, ...] | None = None
@@ -74,12 +75,16 @@ class SliceEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """An EndpointSlice. service: whom it belongs to. ports: (name, number). endpoints: ready ones, slice order."""
+    """An EndpointSlice. service: whom it belongs to. ports: (name, number). endpoints: ready ones, slice order.
+
+    is_ipv6: every address is of that family; otherwise none is.
+    """
 
     name: Name
     service: Name
     ports: tuple[tuple[str, int], ...] = ()
     endpoints: tuple[SliceEndpoint, ...] = ()
+    is_ipv6: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,30 @@ class Pod:
     default_policy: DefaultPolicy | None = None
     labels: tuple[tuple[str, str], ...] = ()
     named_ports: frozenset[tuple[str, int]] = frozenset()
+
+
+DEFAULT_INBOUND_PORT: Final = 4143
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalWorkload:
+    """A meshed process outside the cluster. identity: a SPIFFE URI or a DNS name. ports: (name, number).
+
+    inbound_port: where its proxy listens. opaque_ports, default_policy: None without annotation. labels: sorted pairs.
+    """
+
+    name: Name
+    ips: tuple[str, ...] = ()
+    identity: str = ""
+    server_name: str = ""
+    ports: tuple[tuple[str, int], ...] = ()
+    inbound_port: int = DEFAULT_INBOUND_PORT
+    is_ready: bool = False
+    owner: Owner | None = None
+    zone: str = ""
+    opaque_ports: PortSet | None = None
+    default_policy: DefaultPolicy | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

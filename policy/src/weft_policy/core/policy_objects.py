@@ -93,11 +93,12 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A port of selected pods. pods: None when it selects external workloads. created: RFC 3339; sorts as text."""
+    """A port of selected pods or external workloads; the other is None. created: RFC 3339; sorts as text."""
 
     name: Name
     port: int | str
     pods: LabelSelector | None = LabelSelector()
+    workloads: LabelSelector | None = None
     protocol: ServerProtocol = ServerProtocol.DETECT
     access_policy: DefaultPolicy = DefaultPolicy.DENY
     labels: Labels = ()

@@ -29,9 +29,17 @@ N = TypeVar("N", bound=_Named)
 
 
 class PolicyTables:
-    """namespace_changed: told whose policy objects changed. authentications_changed: told that any did."""
+    """server_changed: told the old and the new Server. namespace_changed: told whose other policy objects changed.
 
-    def __init__(self, namespace_changed: Callable[[str], None], authentications_changed: Callable[[], None]) -> None:
+    authentications_changed: told that any did.
+    """
+
+    def __init__(
+        self,
+        server_changed: Callable[[Server | None, Server | None], None],
+        namespace_changed: Callable[[str], None],
+        authentications_changed: Callable[[], None],
+    ) -> None:
         def of_namespace(old: _Named | None, new: _Named | None) -> None:
             found = new if new is not None else old
             assert found is not None, "a change has at least one side"
@@ -40,7 +48,7 @@ class PolicyTables:
         def of_authentication(_old: object, _new: object) -> None:
             authentications_changed()
 
-        self.servers: Final = Table[Server](of_namespace)
+        self.servers: Final = Table[Server](server_changed)
         self.server_authorizations: Final = Table[ServerAuthorization](of_namespace)
         self.authorization_policies: Final = Table[AuthorizationPolicy](of_namespace)
         self.rate_limits: Final = Table[RateLimit](of_namespace)
@@ -50,5 +58,5 @@ class PolicyTables:
 
 def in_namespace(table: Table[N], namespace: str) -> list[N]:
     """The objects of a namespace, by name, so that answers do not depend on the order of events."""
-    found = (table.get(*name) for name in sorted(table.names()) if name.namespace == namespace)
+    found = (table.get(*name) for name in table.names_in(namespace))
     return [obj for obj in found if obj is not None]

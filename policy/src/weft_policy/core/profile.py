@@ -8,14 +8,14 @@ from weft_policy.core.endpoints import (
     BARE_ENDPOINT,
     Address,
     Endpoint,
-    endpoint_of_pod,
-    is_opaque_on_pod,
-    pod_named,
+    endpoint_at_address,
+    instance_named,
+    is_opaque_on,
 )
 from weft_policy.core.index import ClusterIndex
 from weft_policy.core.mesh import Mesh
 from weft_policy.core.names import AddressTarget, Refusal, RefusalCode, ServiceTarget
-from weft_policy.core.objects import Name, Pod, Service
+from weft_policy.core.objects import ExternalWorkload, Name, Pod, Service
 from weft_policy.core.service_profiles import ServiceProfile
 
 
@@ -58,10 +58,10 @@ def profile_of(
     if isinstance(target, AddressTarget):
         return _profile_of_address(index, mesh, target, client_zone, client_namespace)
     if target.instance:
-        pod = pod_named(index, target)
-        if pod is None:
+        instance = instance_named(index, mesh, target)
+        if instance is None:
             return Refusal(RefusalCode.NOT_FOUND, f"{target.instance}.{mesh.authority_of(target.service)} has no pod")
-        return _profile_of_pod(index, mesh, pod, target.port, client_zone)
+        return _profile_of(index, mesh, instance, target.port, client_zone)
     service = index.services.get(*target.service)
     if service is None:
         # UNKNOWN, because NOT_FOUND would be final while a Service may yet be created.
@@ -108,7 +108,17 @@ def _profile_of_address(
         names = ", ".join("/".join(pod.name) for pod in pods)
         return Refusal(RefusalCode.FAILED_PRECONDITION, f"{target.ip}:{target.port} is the address of pods {names}")
     if pods:
-        return _profile_of_pod(index, mesh, pods[0], port, client_zone)
+        return _profile_of(index, mesh, pods[0], port, client_zone)
+    workloads = index.workloads_at(target.ip)
+    if len(workloads) > 1:
+        names = ", ".join("/".join(workload.name) for workload in workloads)
+        return Refusal(RefusalCode.FAILED_PRECONDITION, f"{target.ip} is the address of external workloads {names}")
+    if workloads:
+        return EndpointProfileAnswer(
+            Address(target.ip, target.port),
+            endpoint_at_address(index, mesh, workloads[0], target.port, client_zone),
+            is_opaque_on(index, mesh, workloads[0], target.port),
+        )
     is_opaque = target.port in mesh.default_opaque_ports
     return EndpointProfileAnswer(Address(target.ip, target.port), BARE_ENDPOINT, is_opaque)
 
@@ -121,12 +131,15 @@ def _container_port(pod: Pod, target: AddressTarget) -> int:
     )
 
 
-def _profile_of_pod(index: ClusterIndex, mesh: Mesh, pod: Pod, port: int, client_zone: str) -> ProfileAnswer:
-    if not pod.ips:
-        return Refusal(RefusalCode.NOT_FOUND, f"pod {'/'.join(pod.name)} has no address yet")
-    # Always the pod's own address: behind a node's port there is no inbound proxy port to dial.
+def _profile_of(
+    index: ClusterIndex, mesh: Mesh, behind: Pod | ExternalWorkload, port: int, client_zone: str
+) -> ProfileAnswer:
+    ips = [ip for ip in behind.ips if mesh.uses_ipv6 or ":" not in ip]
+    if not ips:
+        return Refusal(RefusalCode.NOT_FOUND, f"{'/'.join(behind.name)} has no address yet")
+    # Always its own address: behind a node's port there is no inbound proxy port to dial.
     return EndpointProfileAnswer(
-        Address(pod.ips[0], port),
-        endpoint_of_pod(index, mesh, pod, port, client_zone),
-        is_opaque_on_pod(index, mesh, pod, port),
+        Address(ips[0], port),
+        endpoint_at_address(index, mesh, behind, port, client_zone),
+        is_opaque_on(index, mesh, behind, port),
     )

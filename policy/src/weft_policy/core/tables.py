@@ -47,6 +47,7 @@ class Table(Generic[T]):
 
     def __init__(self, on_change: Callable[[T | None, T | None], None]) -> None:
         self._rows: dict[Name, T] = {}
+        self._by_namespace: Postings[str, Name] = Postings()
         self._on_change = on_change
 
     def get(self, namespace: str, name: str) -> T | None:
@@ -57,18 +58,24 @@ class Table(Generic[T]):
         """All names, in no order."""
         return self._rows.keys()
 
+    def names_in(self, namespace: str) -> list[Name]:
+        """Names in a namespace, sorted, so that answers do not depend on the order of events."""
+        return self._by_namespace.get(namespace)
+
     def apply(self, key: tuple[str, str], obj: T) -> None:
         """An object is new or changed."""
         name = Name(*key)
         old = self._rows.get(name)
         if old != obj:
             self._rows[name] = obj
+            self._by_namespace.move(name, (), (name.namespace,))
             self._on_change(old, obj)
 
     def delete(self, key: tuple[str, str]) -> None:
         """An object is gone."""
         old = self._rows.pop(Name(*key), None)
         if old is not None:
+            self._by_namespace.move(Name(*key), (key[0],), ())
             self._on_change(old, None)
 
     def reset(self, objs: Mapping[KeyT, T]) -> None:

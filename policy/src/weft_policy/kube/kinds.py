@@ -52,6 +52,12 @@ KINDS: Final = (
     IndexedKind(PODS, parse.parse_pod, lambda index: index.pods, is_builtin=True),
     IndexedKind(SERVICES, parse.parse_service, lambda index: index.services, is_builtin=True),
     IndexedKind(ENDPOINT_SLICES, parse.parse_slice, lambda index: index.slices, is_builtin=True),
+    IndexedKind(
+        parse.EXTERNAL_WORKLOADS,
+        parse.parse_external_workload,
+        lambda index: index.external_workloads,
+        other_versions=("v1alpha1",),
+    ),
     IndexedKind(parse_policy.SERVERS, parse_policy.parse_server, lambda index: index.policy.servers),
     IndexedKind(
         parse_policy.SERVER_AUTHORIZATIONS,

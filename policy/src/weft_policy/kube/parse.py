@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from weft_common.kube.resource import Resource
+
 from weft_policy.core.names import canonical_ip
 from weft_policy.core.objects import (
+    DEFAULT_INBOUND_PORT,
     GRPC_HEALTH_PATH,
     DefaultPolicy,
+    ExternalWorkload,
     HostPort,
     Name,
     Namespace,
@@ -30,6 +34,8 @@ from weft_policy.core.ports import NO_PORTS, PortSet, port_set_from_text
 from weft_policy.core.resilience import ANNOTATION_PREFIXES
 
 Raw = dict[str, Any]
+
+EXTERNAL_WORKLOADS: Final = Resource("workload.linkerd.io", "v1beta1", "externalworkloads", "ExternalWorkload")
 
 OPAQUE_PORTS: Final = "config.linkerd.io/opaque-ports"
 SKIP_INBOUND_PORTS: Final = "config.linkerd.io/skip-inbound-ports"
@@ -65,9 +71,10 @@ def parse_service(raw: Raw) -> Service:
 
 
 def parse_slice(raw: Raw) -> Slice:
-    """A discovery.k8s.io/v1 EndpointSlice; only its ready endpoints. IPv6 and FQDN slices come out empty."""
+    """A discovery.k8s.io/v1 EndpointSlice; only its ready endpoints. FQDN slices come out empty."""
     name = _name(raw)
-    is_usable = raw.get("addressType", "IPv4") == "IPv4"
+    family = raw.get("addressType", "IPv4")
+    is_usable = family in ("IPv4", "IPv6")
     return Slice(
         name=name,
         service=Name(name.namespace, _service_of(raw)),
@@ -77,6 +84,7 @@ def parse_slice(raw: Raw) -> Slice:
             if port.get("port") and (port.get("protocol") or "TCP") == "TCP"
         ),
         endpoints=tuple(_slice_endpoints(raw, name.namespace)) if is_usable else (),
+        is_ipv6=family == "IPv6",
     )
 
 
@@ -115,6 +123,29 @@ def parse_pod(raw: Raw) -> Pod:
         skip_inbound_ports=_port_annotation(annotations, SKIP_INBOUND_PORTS) or NO_PORTS,
         require_identity_ports=_port_annotation(annotations, REQUIRE_IDENTITY_PORTS) or NO_PORTS,
         default_policy=_default_policy(annotations),
+    )
+
+
+def parse_external_workload(raw: Raw) -> ExternalWorkload:
+    """A workload.linkerd.io ExternalWorkload of either version."""
+    metadata, spec, annotations = raw["metadata"], raw["spec"], _annotations(raw)
+    tls = spec.get("meshTLS") or spec["meshTls"]
+    ports = [port for port in spec.get("ports") or [] if (port.get("protocol") or "TCP") == "TCP"]
+    named = {port["name"]: int(port["port"]) for port in ports if port.get("name")}
+    conditions = (raw.get("status") or {}).get("conditions") or []
+    return ExternalWorkload(
+        name=_name(raw),
+        ips=_ips([entry["ip"] for entry in spec.get("workloadIPs") or []]),
+        identity=tls["identity"],
+        server_name=tls["serverName"],
+        ports=tuple((port.get("name") or "", int(port["port"])) for port in ports),
+        inbound_port=named.get(_PROXY_CONTAINER, DEFAULT_INBOUND_PORT),
+        is_ready=any(found.get("type") == "Ready" and found.get("status") == "True" for found in conditions),
+        owner=_controller_of(raw),
+        zone=(metadata.get("labels") or {}).get(_ZONE, ""),
+        opaque_ports=_port_annotation(annotations, OPAQUE_PORTS, named),
+        default_policy=_default_policy(annotations),
+        labels=tuple(sorted((metadata.get("labels") or {}).items())),
     )
 
 
@@ -189,12 +220,15 @@ def _slice_endpoints(raw: Raw, namespace: str) -> Iterator[SliceEndpoint]:
         if (endpoint.get("conditions") or {}).get("ready") is False:
             continue
         target = endpoint.get("targetRef") or {}
-        if target and target.get("kind") != "Pod":
+        kind = target.get("kind")
+        if target and kind not in ("Pod", "ExternalWorkload"):
             continue
+        behind = Name(target.get("namespace") or namespace, target["name"]) if target else None
         hints = (endpoint.get("hints") or {}).get("forZones")
         yield SliceEndpoint(
             addresses=_ips(endpoint.get("addresses") or []),
-            pod=Name(target.get("namespace") or namespace, target["name"]) if target else None,
+            pod=behind if kind == "Pod" else None,
+            workload=behind if kind == "ExternalWorkload" else None,
             hostname=endpoint.get("hostname") or "",
             zone=endpoint.get("zone") or "",
             zone_hints=tuple(hint["name"] for hint in hints) if hints else None,

@@ -42,13 +42,14 @@ AUDIT: Final = "policy.weft.dev/audit"
 def parse_server(raw: Raw) -> Server:
     """A Server."""
     spec, metadata = raw["spec"], raw["metadata"]
-    pods = spec.get("podSelector")
-    if pods is None and "externalWorkloadSelector" not in spec:
+    pods, workloads = spec.get("podSelector"), spec.get("externalWorkloadSelector")
+    if pods is None and workloads is None:
         raise ValueError("a Server needs podSelector or externalWorkloadSelector")
     return Server(
         name=object_name(raw),
         port=spec["port"],
         pods=None if pods is None else _selector(pods),
+        workloads=None if workloads is None else _selector(workloads),
         protocol=ServerProtocol(spec.get("proxyProtocol") or "unknown"),
         access_policy=DefaultPolicy(spec.get("accessPolicy") or "deny"),
         labels=labels_of(metadata.get("labels")),

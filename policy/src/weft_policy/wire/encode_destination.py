@@ -83,8 +83,7 @@ def weighted_addr(address: Address, endpoint: Endpoint = BARE_ENDPOINT) -> pb.We
     """One endpoint."""
     message = pb.WeightedAddr(addr=tcp_address(*address), weight=DEFAULT_WEIGHT, metric_labels=dict(endpoint.labels))
     if endpoint.identity:
-        name = pb.TlsIdentity.DnsLikeIdentity(name=endpoint.identity)
-        message.tls_identity.CopyFrom(pb.TlsIdentity(dns_like_identity=name, server_name=name))
+        message.tls_identity.CopyFrom(_tls_identity(endpoint.identity, endpoint.server_name or endpoint.identity))
     if endpoint.hint is ProtocolHint.H2:
         message.protocol_hint.h2.SetInParent()
     elif endpoint.hint is ProtocolHint.OPAQUE:
@@ -94,6 +93,14 @@ def weighted_addr(address: Address, endpoint: Endpoint = BARE_ENDPOINT) -> pb.We
     if endpoint.is_meshed:
         message.http2.CopyFrom(_HTTP2_PARAMS)
     return message
+
+
+def _tls_identity(identity: str, server_name: str) -> pb.TlsIdentity:
+    of = pb.TlsIdentity
+    name = of.DnsLikeIdentity(name=server_name)
+    if identity.startswith("spiffe://"):
+        return of(uri_like_identity=of.UriLikeIdentity(uri=identity), server_name=name)
+    return of(dns_like_identity=of.DnsLikeIdentity(name=identity), server_name=name)
 
 
 def _messages(service: Name, diff: EndpointDiff) -> list[pb.Update]:

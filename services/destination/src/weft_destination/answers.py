@@ -18,10 +18,10 @@ from weft_policy.core.index import (
     policy_topic,
     routes_topic,
     service_topic,
+    workload_topic,
 )
 from weft_policy.core.mesh import Mesh
-from weft_policy.core.names import AddressTarget, Refusal, ServiceTarget
-from weft_policy.core.objects import Name
+from weft_policy.core.names import AddressTarget, Refusal, ServiceTarget, WorkloadRef
 from weft_policy.core.outbound import OutboundAnswer, outbound_policy_of
 from weft_policy.core.profile import ProfileAnswer, profile_of
 
@@ -58,7 +58,7 @@ class OutboundQuestion:
 class ServerQuestion:
     """Who may reach a port of a workload?"""
 
-    workload: Name
+    workload: WorkloadRef
     port: int
 
 
@@ -102,7 +102,11 @@ def make_answers(mesh: Mesh, served: Callable[[EndpointQuestion], None] = lambda
         inbound=Views(
             lambda asked: inbound_server_of(index, mesh, asked.workload, asked.port),
             lambda asked: frozenset(
-                {pod_topic(asked.workload), policy_topic(asked.workload.namespace), AUTHENTICATIONS_TOPIC}
+                {
+                    (workload_topic if asked.workload.is_external else pod_topic)(asked.workload.name),
+                    policy_topic(asked.workload.name.namespace),
+                    AUTHENTICATIONS_TOPIC,
+                }
             ),
         ),
     )

@@ -66,6 +66,19 @@ TABLE: Final[tuple[Setting[Any], ...]] = (
         "transport-header",
         "transport-header: dial meshed peers at their inbound port; transparent: only for opaque ports.",
     ),
+    Setting("WEFT_ENABLE_IPV6", boolean, False, "Tell of IPv6 endpoints, and prefer them where a pod has both."),
+    Setting(
+        "WEFT_GLOBAL_EGRESS_NETWORK_NAMESPACE",
+        text,
+        "linkerd-egress",
+        "Whose egress networks govern clients of namespaces that have none.",
+    ),
+    Setting(
+        "WEFT_REFERENCE_GRANTS",
+        choice("required", "ignored"),
+        "required",
+        "required: Gateway API routes need a ReferenceGrant for backends of other namespaces; ignored: as in Linkerd.",
+    ),
     Setting("WEFT_REDIS_URL", text, "", "Redis for endpoint snapshots, see docs/redis.md; empty keeps none."),
     Setting("WEFT_SNAPSHOT_TTL", _positive_duration, DEFAULT_SNAPSHOT_TTL, "How long an unchanged snapshot is kept."),
     Setting("WEFT_LOG_LEVEL", text, "info", "debug, info, warning or error."),
@@ -99,6 +112,9 @@ def settings_from_environ(environ: Mapping[str, str]) -> DestinationSettings:
         default_opaque_ports=values["WEFT_DEFAULT_OPAQUE_PORTS"],
         default_policy=values["WEFT_DEFAULT_INBOUND_POLICY"],
         upgrades_to_h2=values["WEFT_ENABLE_H2_UPGRADE"],
+        uses_ipv6=values["WEFT_ENABLE_IPV6"],
+        global_egress_namespace=values["WEFT_GLOBAL_EGRESS_NETWORK_NAMESPACE"],
+        requires_reference_grants=values["WEFT_REFERENCE_GRANTS"] == "required",
         uses_transport_header=values["WEFT_OUTBOUND_TRANSPORT_MODE"] == "transport-header",
     )
     return DestinationSettings(

@@ -11,6 +11,7 @@ from weft_policy.core.authorization import ANY_IDENTITY, Authorization, Identiti
 from weft_policy.core.inbound import InboundServer, inbound_server_of
 from weft_policy.core.index import ClusterIndex
 from weft_policy.core.mesh import EVERYWHERE, Mesh
+from weft_policy.core.names import WorkloadRef
 from weft_policy.core.objects import DefaultPolicy, Name, Pod
 from weft_policy.core.policy_objects import (
     AuthorizationPolicy,
@@ -73,7 +74,7 @@ def remove(index: ClusterIndex, obj: object) -> None:
 
 
 def server_at(index: ClusterIndex, port: int = 8080) -> InboundServer:
-    found = inbound_server_of(index, MESH, WEB, port)
+    found = inbound_server_of(index, MESH, WorkloadRef(WEB), port)
     assert isinstance(found, InboundServer)
     return found
 

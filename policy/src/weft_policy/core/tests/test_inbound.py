@@ -7,6 +7,7 @@ from weft_policy.core.authorization import Unidentified
 from weft_policy.core.inbound import InboundServer, inbound_server_of
 from weft_policy.core.index import ClusterIndex
 from weft_policy.core.mesh import Mesh
+from weft_policy.core.names import WorkloadRef
 from weft_policy.core.objects import Name
 from weft_policy.kube.kinds import apply_object, index_from_objects
 
@@ -53,7 +54,7 @@ def index_of(*texts: str) -> ClusterIndex:
 
 
 def server_of(index: ClusterIndex) -> InboundServer:
-    found = inbound_server_of(index, Mesh(), Name("shop", "web-0"), 8080)
+    found = inbound_server_of(index, Mesh(), WorkloadRef(Name("shop", "web-0")), 8080)
     assert isinstance(found, InboundServer)
     return found
 

@@ -69,8 +69,8 @@ class OutboundService:
 
     def _question(self, request: pb.TrafficSpec, target: ServiceTarget | AddressTarget) -> OutboundQuestion:
         workload = workload_from_token(request.source_workload)
-        namespace = "" if isinstance(workload, Refusal) else workload.namespace
-        pod = None if isinstance(workload, Refusal) else self.answers.index.pods.get(*workload)
+        namespace = "" if isinstance(workload, Refusal) else workload.name.namespace
+        pod = None if isinstance(workload, Refusal) else self.answers.index.pods.get(*workload.name)
         is_linkerds = pod is not None and pod.proxy is not None and pod.proxy.is_linkerds
         return OutboundQuestion(target, namespace, to_weft=not is_linkerds)
 
