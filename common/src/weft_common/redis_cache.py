@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, unique
 from typing import Any, Final, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -25,6 +27,39 @@ DEFAULT_OPERATION_TIMEOUT_S: Final = 2.0
 RETRY_AFTER_S: Final = 1.0
 
 _log = get_logger(__name__)
+
+
+# A replica lags behind for seconds. A newer version that was written longer ago is of a cluster that has begun anew.
+SETTLED_S: Final = 60
+# KEYS: the key. ARGV: value, version, milliseconds to live, SETTLED_S. 0 when what is there is newer.
+_STORE_UNLESS_NEWER: Final = """
+local now = tonumber(redis.call('TIME')[1])
+local have = redis.call('HMGET', KEYS[1], 'version', 'written_at_s')
+if have[1] and tonumber(have[1]) > tonumber(ARGV[2]) and now - tonumber(have[2]) < tonumber(ARGV[4]) then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'value', ARGV[1], 'version', ARGV[2], 'written_at_s', now)
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    """A stored value. version: of what it was made from. written_at_s: Unix time, by the clock of Redis."""
+
+    value: bytes
+    version: int
+    written_at_s: float
+
+
+@unique
+class Stored(Enum):
+    """What became of a write."""
+
+    WRITTEN = "written"
+    NEWER_IS_THERE = "newer is there"
+    AWAY = "away"
 
 
 class CacheMiss:
@@ -110,6 +145,27 @@ class RedisCache:
         """All fields of a hash, or MISS."""
         value = await self._run("hgetall", lambda redis: cast(Awaitable[dict[bytes, bytes]], redis.hgetall(key)))
         return value or MISS
+
+    async def set_unless_newer(self, key: str, value: bytes, version: int, ttl_s: float) -> Stored:
+        """Store beside its version, unless another writer has stored a newer one; expires after ttl_s seconds."""
+        arguments = (value, version, max(1, int(ttl_s * 1000)), SETTLED_S)
+        answer = await self._run(
+            "eval", lambda redis: cast(Awaitable[int], redis.eval(_STORE_UNLESS_NEWER, 1, key, *arguments))
+        )
+        if answer is None:
+            return Stored.AWAY
+        return Stored.WRITTEN if answer else Stored.NEWER_IS_THERE
+
+    async def get_versioned(self, key: str) -> Versioned | CacheMiss:
+        """What `set_unless_newer` stored, or MISS."""
+        found = await self.get_hash(key)
+        if isinstance(found, CacheMiss):
+            return found
+        try:
+            return Versioned(found[b"value"], int(found[b"version"]), float(found[b"written_at_s"]))
+        except (KeyError, ValueError):
+            # Of another version of this program, or of somebody else.
+            return MISS
 
     async def scan(self, pattern: str) -> list[str] | CacheMiss:
         """Keys that match a glob pattern, in no order; MISS when Redis is away."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 from weft_common import redis_cache
-from weft_common.redis_cache import CacheMiss, RedisCache
+from weft_common.redis_cache import CacheMiss, RedisCache, Stored, Versioned
 
 
 class RedisProcess:
@@ -102,3 +102,21 @@ async def test_without_a_url_everything_misses_and_nothing_fails() -> None:
     assert not await cache.set("k", b"v")
     assert isinstance(await cache.get("k"), CacheMiss)
     assert not cache.is_configured
+
+
+async def test_older_version_does_not_replace_a_newer_one_unless_that_has_settled(
+    redis_process: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = RedisCache.from_url(redis_process.url, CollectorRegistry())
+    assert await cache.set_unless_newer("k", b"two", 2, ttl_s=60) is Stored.WRITTEN
+    assert await cache.set_unless_newer("k", b"one", 1, ttl_s=60) is Stored.NEWER_IS_THERE
+    found = await cache.get_versioned("k")
+    assert isinstance(found, Versioned)
+    assert (found.value, found.version) == (b"two", 2)
+    assert await cache.set_unless_newer("k", b"also two", 2, ttl_s=60) is Stored.WRITTEN
+    monkeypatch.setattr(redis_cache, "SETTLED_S", 0)
+    assert await cache.set_unless_newer("k", b"of a new cluster", 1, ttl_s=60) is Stored.WRITTEN
+    redis_process.kill()
+    assert await cache.set_unless_newer("k", b"three", 3, ttl_s=60) is Stored.AWAY
+    assert isinstance(await cache.get_versioned("k"), CacheMiss)
+    await cache.close()

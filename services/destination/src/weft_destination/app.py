@@ -19,9 +19,6 @@ from weft_common.redis_cache import RedisCache
 from weft_common.settings import Mistake, SettingsError
 from weft_common.tasks import forever, until
 from weft_common.version import VERSION
-from weft_policy.core.endpoints import EndpointSet, Locality, endpoints_of
-from weft_policy.core.names import ServiceTarget
-from weft_policy.wire.encode_destination import full_update
 
 from weft_destination.answers import Answers, make_answers
 from weft_destination.config import DestinationSettings
@@ -31,6 +28,7 @@ from weft_destination.rpc.destination import DestinationService
 from weft_destination.rpc.inbound import InboundService
 from weft_destination.rpc.outbound import OutboundService
 from weft_destination.rpc.streams import StreamMetrics
+from weft_destination.store.served import ServedAnswers
 from weft_destination.store.snapshots import EndpointSnapshots
 
 _log = get_logger(__name__)
@@ -49,8 +47,8 @@ async def serve(settings: DestinationSettings, kube: KubeClient, stop: asyncio.E
     # The views tell the snapshots of each change, and the snapshots are made from the views' index.
     snapshots: EndpointSnapshots
     answers = make_answers(settings.mesh, lambda asked: snapshots.note(asked.target))
-    snapshots = EndpointSnapshots(cache, lambda target: _snapshot(answers, target), settings.snapshot_ttl, registry)
     follower = follow_cluster(kube, answers.index, registry)
+    snapshots = EndpointSnapshots(cache, ServedAnswers(answers, follower), settings.snapshot_ttl, registry)
     lease = LeaseHolder(kube, settings.mesh.control_plane_namespace, LEASE, socket.gethostname())
     statuses = StatusWriter(kube, answers.index, settings.mesh, lease, follower.books, registry)
     answers.refresher.kinds.append(statuses)
@@ -75,8 +73,9 @@ async def serve(settings: DestinationSettings, kube: KubeClient, stop: asyncio.E
                 stop,
                 forever("cluster informers", follower.run()),
                 forever("snapshots", snapshots.write_through()),
+                forever("snapshots that do not change", snapshots.keep_alive()),
                 _write_statuses(follower, lease, statuses),
-                _announce_sync(follower, answers),
+                _announce_sync(follower, answers, snapshots),
             )
             # Before the servers stop: streams that end well make proxies reconnect elsewhere at once.
             answers.refresher.drain()
@@ -84,9 +83,10 @@ async def serve(settings: DestinationSettings, kube: KubeClient, stop: asyncio.E
         await cache.close()
 
 
-async def _announce_sync(follower: ClusterFollower, answers: Answers) -> None:
+async def _announce_sync(follower: ClusterFollower, answers: Answers, snapshots: EndpointSnapshots) -> None:
     await follower.wait_synced()
     answers.refresher.synced.set()
+    snapshots.cluster_is_known()
     _log.info("the cluster is known", services=len(list(answers.index.services.names())))
 
 
@@ -100,16 +100,6 @@ async def _write_statuses(follower: ClusterFollower, lease: LeaseHolder, statuse
 
 def _register(server: grpc.aio.Server, *services: DestinationService | OutboundService | InboundService) -> None:
     server.add_generic_rpc_handlers(tuple(service.handler() for service in services))
-
-
-def _snapshot(answers: Answers, target: ServiceTarget) -> bytes | None:
-    """A target's endpoints for a client nothing is known of; None when there are none."""
-    if not answers.refresher.synced.is_set():
-        return None
-    found = endpoints_of(answers.index, answers.mesh, target, Locality())
-    if not isinstance(found, EndpointSet) or not found.endpoints:
-        return None
-    return full_update(found).SerializeToString()
 
 
 def _cache(url: str, registry: CollectorRegistry) -> RedisCache:

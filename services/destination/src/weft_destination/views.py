@@ -87,6 +87,10 @@ class Views(Generic[Q, A]):
     def __len__(self) -> int:
         return len(self._views)
 
+    def questions(self) -> tuple[Q, ...]:
+        """What is asked now."""
+        return tuple(self._views)
+
     @contextmanager
     def open(self, question: Q) -> Iterator[View[A]]:
         """Share the view of a question; the last reader to leave closes it."""

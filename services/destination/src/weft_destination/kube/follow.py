@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge
 from weft_common.kube.client import KubeClient
 from weft_common.kube.informer import Informer
+from weft_common.kube.resource import ENDPOINT_SLICES
 from weft_policy.core.index import ClusterIndex
 from weft_policy.kube.kinds import KINDS
 
@@ -36,6 +37,14 @@ class ClusterFollower:
     def missing(self) -> list[str]:
         """Kinds that have not been listed yet, in words."""
         return [f"waiting for {i.resource.qualified}" for i in self.informers if not i.synced.is_set()]
+
+    def version(self) -> int | None:
+        """The resource version of the endpoint slices that are known; None unless every kind is followed now."""
+        if any(informer.stale or not informer.synced.is_set() for informer in self.informers):
+            return None
+        slices = next(informer for informer in self.informers if informer.resource == ENDPOINT_SLICES)
+        # Numbers that grow, by the contract of Kubernetes since 1.35, and in fact ever since.
+        return int(slices.resource_version) if slices.resource_version.isdecimal() else 0
 
 
 def follow_cluster(kube: KubeClient, index: ClusterIndex, registry: CollectorRegistry) -> ClusterFollower:

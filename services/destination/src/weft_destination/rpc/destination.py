@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from weft_policy.core.endpoints import EndpointSet, locality_for
@@ -17,13 +19,14 @@ from weft_policy.core.names import (
     target_from_path,
 )
 from weft_policy.core.profile import ProfileAnswer
-from weft_policy.wire.encode_destination import known_from_update, profile_message, updates_between
+from weft_policy.wire.encode_destination import profile_message, updates_between
 from weft_proto.linkerd import destination_pb2 as pb
 
 from weft_destination.answers import Answers, EndpointQuestion, ProfileQuestion
 from weft_destination.rpc.streams import Context, Messages, StreamMetrics, latest, refuse, send, stream_messages
+from weft_destination.store.snapshots import Snapshot
 
-LoadSnapshot = Callable[[ServiceTarget], Awaitable[bytes | None]]
+LoadSnapshot = Callable[[ServiceTarget], Coroutine[Any, Any, Snapshot | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,10 @@ class DestinationService:
         client = client_from_token(request.context_token)
         sent: EndpointSet | None = None
         if not answers.refresher.synced.is_set():
-            snapshot = await self.load_snapshot(target)
+            snapshot = await self._head_start(target)
             if snapshot is not None:
-                yield snapshot
-                sent = known_from_update(target.service, snapshot)
+                yield snapshot.update
+                sent = snapshot.known
             await answers.refresher.synced.wait()
 
         def ask() -> EndpointQuestion:
@@ -82,6 +85,18 @@ class DestinationService:
                 had, sent = sent, answer
                 for message in view.encoded(had, lambda had=had, answer=answer: _encoded(had, answer)):  # type: ignore[misc]
                     yield message
+
+    async def _head_start(self, target: ServiceTarget) -> Snapshot | None:
+        """The snapshot of a target, or None when the cluster is known first: a slow Redis delays nobody."""
+        async with asyncio.TaskGroup() as group:
+            loading = group.create_task(self.load_snapshot(target), name="load snapshot")
+            syncing = group.create_task(self.answers.refresher.synced.wait(), name="await cluster")
+            await asyncio.wait({loading, syncing}, return_when=asyncio.FIRST_COMPLETED)
+            syncing.cancel()
+            if not loading.done():
+                loading.cancel()
+                return None
+        return loading.result()
 
     async def _get_profile(self, request: pb.GetDestination, context: Context) -> Messages:
         answers = self.answers

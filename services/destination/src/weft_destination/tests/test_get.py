@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 
+import aiohttp
 import grpc
 import pytest
 from redis.asyncio import Redis
 from weft_common.kube.client import KubeClient
 from weft_common.kube.config import KubeConfig
+from weft_common.kube.resource import ENDPOINT_SLICES
 from weft_destination.testing.raw import raw_endpoint, raw_pod, raw_service, raw_slice
 from weft_destination.testing.served import Cluster, Stubs, free_ports, served
 from weft_proto.linkerd import destination_pb2 as pb
 
 WEB = "web.shop.svc.cluster.local:80"
+SNAPSHOT = "weft:destination:endpoints:shop/web:80"
 
 
 class Stream:
@@ -122,18 +125,51 @@ async def test_a_reader_that_stops_reading_holds_up_nobody(cluster: Cluster) -> 
             pass
 
 
+async def metric(stubs: Stubs, name: str) -> float:
+    async with aiohttp.ClientSession() as session, session.get(f"{stubs.admin_url}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+
+
+async def snapshot_appears(redis: Redis) -> None:
+    async with asyncio.timeout(10):
+        while not await redis.exists(SNAPSHOT):  # noqa: ASYNC110 - Redis tells nobody when a key appears
+            await asyncio.sleep(0.01)
+
+
 async def test_replica_that_cannot_reach_the_cluster_answers_from_the_snapshot(
     cluster: Cluster, redis_url: str
 ) -> None:
     await put_web(cluster, ("web-0", "10.1.0.1"), ("web-1", "10.1.0.2"))
     async with served(cluster.kube, WEFT_REDIS_URL=redis_url) as stubs, Redis.from_url(redis_url) as redis:
         await Stream(stubs).next()
-        async with asyncio.timeout(10):
-            while not await redis.keys():  # noqa: ASYNC110 - Redis tells nobody when a key appears
-                await asyncio.sleep(0.01)
-        assert await redis.keys() == [b"weft:destination:endpoints:shop/web:80"]
-        assert 0 < await redis.ttl("weft:destination:endpoints:shop/web:80") <= 86_400
+        await snapshot_appears(redis)
+        assert await redis.keys() == [SNAPSHOT.encode()]
+        assert 0 < await redis.ttl(SNAPSHOT) <= 86_400
+        version = (await cluster.kube.list(ENDPOINT_SLICES.path("shop")))["metadata"]["resourceVersion"]
+        assert 0 < int(await redis.hget(SNAPSHOT, "version") or 0) <= int(version)
     nowhere = KubeConfig(server=f"http://127.0.0.1:{free_ports(1)[0]}")
     async with KubeClient(nowhere) as kube, served(kube, WEFT_REDIS_URL=redis_url) as stubs:
-        first = await Stream(stubs).next()
-        assert addresses(a.addr for a in first.add.addrs) == [("10.1.0.1", 8080), ("10.1.0.2", 8080)]
+        for asked in (1, 2):
+            first = await Stream(stubs).next()
+            assert addresses(a.addr for a in first.add.addrs) == [("10.1.0.1", 8080), ("10.1.0.2", 8080)]
+            assert await metric(stubs, "weft_destination_snapshot_answers_total") == asked
+        assert await metric(stubs, "weft_destination_snapshot_age_seconds") > 0
+        assert await metric(stubs, 'weft_destination_stale{resource="endpointslices.discovery.k8s.io"}') == 1
+
+
+async def test_snapshot_lives_on_while_somebody_listens_and_then_expires(cluster: Cluster, redis_url: str) -> None:
+    await put_web(cluster, ("web-0", "10.1.0.1"))
+    async with Redis.from_url(redis_url) as redis:
+        async with served(cluster.kube, WEFT_REDIS_URL=redis_url, WEFT_SNAPSHOT_TTL="1500ms") as stubs:
+            stream = Stream(stubs)
+            await stream.next()
+            await snapshot_appears(redis)
+            written = await redis.hget(SNAPSHOT, "written_at_s")
+            async with asyncio.timeout(10):
+                while await redis.hget(SNAPSHOT, "written_at_s") == written:
+                    assert await redis.exists(SNAPSHOT), "it went while a stream was open"
+                    await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while await redis.exists(SNAPSHOT):  # noqa: ASYNC110 - nor when one goes
+                await asyncio.sleep(0.05)
