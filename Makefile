@@ -10,7 +10,7 @@ export UV_LINK_MODE := copy
 SOURCES := common/src policy/src cli/src local/src services/identity/src services/destination/src services/injector/src \
 	services/proxy/src services/metrics-api/src services/web/src examples/bookshop/src
 
-.PHONY: help setup system format check test test-rust test-kubernetes demo bench bench-control clean
+.PHONY: help setup system format check test test-rust test-kubernetes test-cluster images demo bench bench-control clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -44,6 +44,12 @@ test-kubernetes: setup ## the control plane against kube-apiserver with etcd and
 
 test: check test-rust test-kubernetes ## every test there is, end to end included
 	$(PY) -m pytest -m "root or e2e" $(PYTEST_ARGS)
+
+test-cluster: setup ## all of it on the cluster of KUBECONFIG=…, in real pods; see scripts/test-cluster for LOAD and others
+	@scripts/test-cluster
+
+images: ## container images of everything, by Docker or buildah; see scripts/images
+	@scripts/images
 
 demo: setup ## bring up the mesh with the bookshop, show it, take it down on Ctrl-C
 	@scripts/demo

@@ -9,7 +9,7 @@ variable "RUST" { default = "docker.io/library/rust:1-slim-bookworm" }
 variable "SOURCE_DATE_EPOCH" { default = "0" }
 
 group "default" {
-  targets = ["service", "proxy", "bookshop"]
+  targets = ["service", "proxy", "debug", "bookshop"]
 }
 
 target "base" {
@@ -41,6 +41,12 @@ target "proxy" {
   dockerfile = "services/proxy/Dockerfile"
   contexts   = { engine = "target:engine" }
   tags       = ["${PREFIX}proxy:${VERSION}"]
+}
+
+target "debug" {
+  inherits   = ["base"]
+  dockerfile = "services/proxy/debug/Dockerfile"
+  tags       = ["${PREFIX}debug:${VERSION}"]
 }
 
 target "bookshop" {
