@@ -1,8 +1,10 @@
-"""Reviews, HTTP/1.1. Version 2 adds stars, and can be told to fail a share of its answers (FAIL_PERCENT)."""
+"""Reviews, HTTP/1.1. Version 2 adds stars. A share of the answers can be told to fail, and a share to be slow."""
 
 from __future__ import annotations
 
+import asyncio
 import random
+from dataclasses import dataclass
 
 import uvicorn
 from starlette.applications import Starlette
@@ -20,11 +22,22 @@ QUOTES = {
 }
 
 
-def application(version: int, fail_percent: float, rng: random.Random) -> Starlette:
-    """version: 1 or 2. fail_percent: share of /reviews answers that are 500, 0 to 100."""
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """fail_percent, slow_percent: shares of /reviews answers, 0 to 100. slow_s: how long a slow one takes."""
+
+    fail_percent: float = 0
+    slow_percent: float = 0
+    slow_s: float = 1
+
+
+def application(version: int, trouble: Trouble, rng: random.Random) -> Starlette:
+    """version: 1 or 2."""
 
     async def reviews(request: Request) -> Response:
-        if rng.random() * 100 < fail_percent:
+        if rng.random() * 100 < trouble.slow_percent:
+            await asyncio.sleep(trouble.slow_s)
+        if rng.random() * 100 < trouble.fail_percent:
             return PlainTextResponse("the reviews database timed out\n", status_code=500)
         found = QUOTES.get(int(request.path_params["book"]))
         if found is None:
@@ -44,7 +57,11 @@ def application(version: int, fail_percent: float, rng: random.Random) -> Starle
 def main() -> None:
     app = application(
         version=int(environment.number("VERSION", 1, 1, 2)),
-        fail_percent=environment.number("FAIL_PERCENT", 0, 0, 100),
+        trouble=Trouble(
+            fail_percent=environment.number("FAIL_PERCENT", 0, 0, 100),
+            slow_percent=environment.number("SLOW_PERCENT", 0, 0, 100),
+            slow_s=environment.number("SLOW_SECONDS", 1, 0, 60),
+        ),
         rng=random.Random(),
     )
     uvicorn.run(app, host="0.0.0.0", port=environment.port(8080), log_level="warning", access_log=False)  # noqa: S104

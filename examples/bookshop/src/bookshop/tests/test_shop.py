@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import shutil
@@ -87,6 +88,27 @@ async def test_failing_reviews_show_as_502_and_leave_the_index_alone() -> None:
     async with shop(VERSION="2", FAIL_PERCENT="100") as client:
         assert (await client.get("/books/1")).status_code == 502
         assert (await client.get("/")).status_code == 200
+
+
+async def test_asking_tells_each_answer_with_its_time_and_version() -> None:
+    port = free_port()
+    trouble = {"VERSION": "2", "SLOW_PERCENT": "100", "SLOW_SECONDS": "0.2"}
+    async with process(*module("reviews"), port=port, **trouble):
+        asking = await asyncio.create_subprocess_exec(
+            *module("ask"), f"http://127.0.0.1:{port}/reviews/1", "--requests=3", stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await asking.communicate()
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [(answer["status"], answer["version"]) for answer in answers] == [(200, 2)] * 3
+    assert all(answer["ms"] >= 200 for answer in answers)
+
+
+async def test_asking_nobody_tells_that_no_answer_came() -> None:
+    asking = await asyncio.create_subprocess_exec(
+        *module("ask"), f"http://127.0.0.1:{free_port()}/", stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asking.communicate()
+    assert json.loads(out)["status"] == 0
 
 
 def test_traffic_is_mostly_book_pages_and_one_in_ten_orders() -> None:
