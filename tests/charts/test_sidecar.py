@@ -19,8 +19,17 @@ DEPLOYMENTS = ("linkerd-identity", "linkerd-destination", "linkerd-proxy-injecto
 # Where the pod of a control-plane component differs on purpose.
 LOCAL_ADDRESSES = {"IDENTITY_SVC_ADDR", "DESTINATION_SVC_ADDR", "POLICY_SVC_ADDR"}
 ON_PURPOSE = {
-    f"LINKERD2_PROXY_{name}" for name in (*LOCAL_ADDRESSES, "INBOUND_PORTS_REQUIRE_TLS", "IDENTITY_TRUST_ANCHORS")
+    f"LINKERD2_PROXY_{name}"
+    for name in (
+        *LOCAL_ADDRESSES,
+        "INBOUND_PORTS_REQUIRE_TLS",
+        "INBOUND_REMOTE_IP_HEADER",
+        "IDENTITY_TRUST_ANCHORS",
+        "IDENTITY_TRUST_ANCHORS_FILE",
+    )
 }
+# Injected pods live in other namespaces, where the ConfigMap of the trust roots is not.
+TRUST_ROOTS = "trust-roots"
 
 
 def of_kind(kind: str, name: str, *arguments: str) -> dict[str, Any]:
@@ -65,7 +74,7 @@ def test_charts_and_injector_make_the_same_proxy(name: str, arguments: tuple[str
     assert ours["terminationMessagePolicy"] == theirs["terminationMessagePolicy"]
     # The API server mounts its token into every container that does not object; the charts give it to one.
     injected_mounts = [m for m in theirs["volumeMounts"] if m["name"] != "kube-api-access"]
-    assert ours["volumeMounts"] == injected_mounts
+    assert [mount for mount in ours["volumeMounts"] if mount["name"] != TRUST_ROOTS] == injected_mounts
     assert ours["securityContext"] == theirs["securityContext"]
     assert ours["readinessProbe"] == {**theirs["readinessProbe"], "periodSeconds": 2}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -137,8 +138,8 @@ def test_every_live_identity_and_every_served_endpoint_set_is_in_redis(mesh: Mes
     # Identity issues the first certificates before Redis is up and writes their records when it is.
     eventually(kept, within_s=90)
     leaf = next(key for key in _redis(mesh, "--scan").split() if ":leaf:frontend.bookshop." in key)
-    fields = _redis(mesh, "HGETALL", leaf).split("\n")
-    assert {"serial", "issuer_key_id", "anchor_key_id", "not_after"} <= set(fields)
+    record = json.loads(_redis(mesh, "GET", leaf))
+    assert {"serial", "issuer_key_id", "anchor_id", "not_after"} <= set(record)
     assert 0 < int(_redis(mesh, "TTL", leaf)) <= 25 * 3600
 
 

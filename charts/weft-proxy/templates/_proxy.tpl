@@ -73,6 +73,11 @@ volumeMounts:
     name: linkerd-identity-end-entity
   - mountPath: /var/run/secrets/tokens
     name: linkerd-identity-token
+  {{- if eq .anchors "configMap" }}
+  - mountPath: /var/run/linkerd/identity/trust-roots
+    name: trust-roots
+    readOnly: true
+  {{- end }}
 {{- end -}}
 
 {{- define "weft.proxyResources" -}}
@@ -93,6 +98,11 @@ volumeMounts:
 {{- if not .v.cniEnabled }}
 - name: {{ .v.proxyInit.xtMountPath.name }}
   emptyDir: {}
+{{- end }}
+{{- if eq .anchors "configMap" }}
+- name: trust-roots
+  configMap:
+    name: linkerd-identity-trust-roots
 {{- end }}
 - name: linkerd-identity-end-entity
   emptyDir:

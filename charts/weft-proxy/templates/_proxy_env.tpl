@@ -33,6 +33,10 @@
 - name: LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_TLS
   value: {{ . | quote }}
 {{- end }}
+{{- if .remoteIP }}
+- name: LINKERD2_PROXY_INBOUND_REMOTE_IP_HEADER
+  value: "true"
+{{- end }}
 - name: LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED
   value: {{ $proxy.enableShutdownEndpoint | quote }}
 - name: LINKERD2_PROXY_LOG
@@ -127,6 +131,8 @@
     configMapKeyRef:
       name: linkerd-identity-trust-roots
       key: ca-bundle.crt
+- name: LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS_FILE
+  value: /var/run/linkerd/identity/trust-roots/ca-bundle.crt
   {{- else }}
   value: |-
     {{- $v.identityTrustAnchorsPEM | nindent 4 }}

@@ -22,6 +22,9 @@ COMMANDS: Final = {
     "uninstall": LazyCommand("weft_cli.commands.install:uninstall", "Print what is installed, for kubectl delete."),
     "stat": LazyCommand("weft_cli.commands.stat:stat", "Success rate, requests per second and latency by workload."),
     "edges": LazyCommand("weft_cli.commands.edges:edges", "Who talks to whom, and whether mutual TLS secures it."),
+    "identity": LazyCommand(
+        "weft_cli.commands.identity:app", "Certificates of the mesh: list, show, status, and rotate them."
+    ),
     "validate": LazyCommand(
         "weft_cli.commands.validate:validate", "Check manifests of policy and routes, by file and line."
     ),

@@ -1,20 +1,14 @@
-"""Finds metrics-api and asks it, in the CLI's own values.
-
-Without --api-addr the Service's cluster address is tried, then the addresses of its ready pods. Both work where the
-caller can reach the cluster's network, as on the machine of a `weft local` cluster; elsewhere a port-forward does.
-"""
+"""Asks metrics-api, in the CLI's own values."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import grpc
-from weft_common.kube.client import KubeClient, KubeError
+from weft_common.kube.client import KubeClient
 from weft_common.kube.config import KubeConfig
-from weft_common.kube.resource import PODS, SERVICES
 from weft_proto.weft import metrics_pb2 as pb
 from weft_proto.weft import metrics_pb2_grpc
 
@@ -22,17 +16,19 @@ from weft_cli.core.edges_view import EdgeLine
 from weft_cli.core.resources import Target
 from weft_cli.core.stat_view import Measured, StatLine
 from weft_cli.errors import BadInput, CliError
+from weft_cli.reaching import Reachable, find_address
 
 T = TypeVar("T")
 
 VIZ_NAMESPACE: Final = "linkerd-viz"
 METRICS_API: Final = "metrics-api"
 METRICS_PORT: Final = 8085
-CONNECT_TIMEOUT_S: Final = 2.0
 CALL_TIMEOUT_S: Final = 15.0
-PORT_FORWARD_HINT: Final = (
-    f"forward it:  kubectl port-forward -n {VIZ_NAMESPACE} svc/{METRICS_API} {METRICS_PORT}  "
-    f"and pass --api-addr localhost:{METRICS_PORT}"
+_METRICS_API: Final = Reachable(
+    VIZ_NAMESPACE,
+    METRICS_API,
+    METRICS_PORT,
+    "install it with its chart, weft-metrics-api; `weft local up` brings it along",
 )
 
 
@@ -102,52 +98,7 @@ async def metrics_client(config: KubeConfig | None, api_addr: str | None) -> Asy
 
 async def find_metrics_api(kube: KubeClient) -> str:
     """An address of metrics-api that accepts connections from here. Raises CliError, KubeError."""
-    candidates: list[str] = []
-    try:
-        service = await kube.get(SERVICES.path(VIZ_NAMESPACE, METRICS_API))
-    except KubeError as error:
-        if error.status != 404:
-            raise
-        raise CliError(
-            f"this cluster has no metrics-api: Service {VIZ_NAMESPACE}/{METRICS_API} does not exist",
-            hint="install it with its chart, weft-metrics-api; `weft local up` brings it along",
-        ) from error
-    cluster_ip = service.get("spec", {}).get("clusterIP")
-    if cluster_ip and cluster_ip != "None":
-        candidates.append(cluster_ip)
-    candidates += await _ready_pod_ips(kube, service.get("spec", {}).get("selector") or {})
-    for host in candidates:
-        if await _accepts(host, METRICS_PORT):
-            return _authority(host)
-    if len(candidates) < 2:
-        raise CliError("metrics-api has no ready pod", hint=f"look:  kubectl get pods -n {VIZ_NAMESPACE}")
-    tried = ", ".join(_authority(host) for host in candidates)
-    raise CliError(f"metrics-api cannot be reached from here (tried {tried})", hint=PORT_FORWARD_HINT)
-
-
-async def _ready_pod_ips(kube: KubeClient, selector: dict[str, str]) -> list[str]:
-    labels = ",".join(f"{name}={value}" for name, value in selector.items())
-    pods = await kube.list(PODS.path(VIZ_NAMESPACE), {"labelSelector": labels} if labels else {})
-    return [
-        pod["status"]["podIP"]
-        for pod in pods["items"]
-        if pod.get("status", {}).get("podIP")
-        and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions") or [])
-    ]
-
-
-async def _accepts(host: str, port: int) -> bool:
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True
-
-
-def _authority(host: str) -> str:
-    return f"[{host}]:{METRICS_PORT}" if ":" in host else f"{host}:{METRICS_PORT}"
+    return await find_address(kube, _METRICS_API)
 
 
 def _resource(target: Target, namespace: str) -> pb.Resource:

@@ -118,6 +118,20 @@ class RedisCache:
             await self._run("set", lambda redis: cast(Awaitable[bool], redis.set(key, value, px=milliseconds))), bool
         )
 
+    async def set_many(self, values: Mapping[str, tuple[bytes, float]]) -> bool:
+        """Store values with their lives in seconds, in one round trip. False when Redis is away."""
+        if not values:
+            return True
+
+        async def store(redis: Redis | RedisCluster) -> bool:
+            async with redis.pipeline(transaction=False) as pipe:
+                for key, (value, ttl_s) in values.items():
+                    pipe.set(key, value, px=max(1, int(ttl_s * 1000)))
+                await pipe.execute()
+            return True
+
+        return await self._run("set", store) is True
+
     async def delete(self, *keys: str) -> bool:
         """Remove keys that exist. False when Redis is away."""
         if not keys:

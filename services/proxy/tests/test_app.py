@@ -264,7 +264,7 @@ def start(tmp_path: Path) -> Start:
         sink = LogSink(LogFilter.parse("debug"), as_json=False, out=log)
         engine = EngineDouble()
         async with tunnels(port), asyncio.TaskGroup() as group:
-            app = App(settings, engine, CryptographyDouble(), KeyAndCsr(b"key", b"csr"), sink)
+            app = App(settings, engine, CryptographyDouble(), KeyAndCsr(b"key", b"csr"), PEM, sink)
             task = group.create_task(app.run())
             try:
                 yield Mesh(engine, plane, task, log)
@@ -420,6 +420,6 @@ async def test_engine_that_cannot_start_ends_the_process(tmp_path: Path) -> None
     log = io.StringIO()
     engine = EngineDouble(start_error="4191: address in use")
     sink = LogSink(LogFilter.parse("info"), as_json=True, out=log)
-    assert await App(settings, engine, CryptographyDouble(), KeyAndCsr(b"", b""), sink).run() == EXIT_FAILED
+    assert await App(settings, engine, CryptographyDouble(), KeyAndCsr(b"", b""), PEM, sink).run() == EXIT_FAILED
     assert "address in use" in log.getvalue()
     engine.close()

@@ -75,7 +75,7 @@ def test_environment_of_the_injector_is_read_whole(minimal: dict[str, str]) -> N
         OUTBOUND_CONNECT_EXP_BACKOFF_MAX="2s",
         LOG_FORMAT="json",
     )
-    message = engine_settings(settings, {"version": VERSION})
+    message = engine_settings(settings, settings.identity.trust_anchors_pem, {"version": VERSION})
     assert [a.port for a in message.outbound_listen] == [4140, 4140]
     assert message.inbound_detect_timeout_ms == 0xFFFF_FFFF
     assert [(p.first, p.last) for p in message.inbound_opaque_ports] == [(25, 25), (3306, 3306), (4567, 4568)]

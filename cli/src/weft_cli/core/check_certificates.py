@@ -64,7 +64,7 @@ def identity_category(facts: ClusterFacts, now: datetime) -> Category:
         _lasting("issuer cert is valid for at least 60 days", [issuer], now, NEW_ISSUER),
         verdict(
             "issuer cert is issued by the trust anchor",
-            [] if _chains(issuers, anchors) else [f"{_name(issuer)} is signed by none of {_names(anchors)}"],
+            [] if chains_to_any(issuers, anchors) else [f"{_name(issuer)} is signed by none of {_names(anchors)}"],
             NEW_ISSUER,
         ),
     ]
@@ -86,7 +86,7 @@ def webhook_category(facts: ClusterFacts, now: datetime) -> Category:
         problems += [found for found in [_out_of_time(leaf, now)] if found]
         if webhook.dns_name not in _dns_names(leaf):
             problems.append(f"{_name(leaf)} is not for {webhook.dns_name}")
-        if not _chains(chain, bundle):
+        if not chains_to_any(chain, bundle):
             problems.append(f"{_name(leaf)} is signed by none of the caBundle")
     checks = [verdict("proxy-injector webhook has valid cert", problems, NEW_WEBHOOK, fatal=True)]
     if not problems:
@@ -171,7 +171,7 @@ def _lasting(description: str, certificates: Sequence[x509.Certificate], now: da
     return verdict(description, problems, hint, warning=True)
 
 
-def _chains(chain: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate]) -> bool:
+def chains_to_any(chain: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate]) -> bool:
     """Whether the first certificate leads to an anchor, through the others of its chain."""
     current = chain[0]
     for _ in range(len(chain) + 1):

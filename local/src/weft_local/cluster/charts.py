@@ -79,6 +79,8 @@ def write_values(state: StateDir) -> None:
             "keyPEM": serving.key_pem,
         }
     write_private(state.values, yaml.safe_dump({"global": values}))
+    # Whoever replaces the issuer later needs what signs it.
+    write_private(state.anchor_file(anchor.id), anchor.certificate_pem + anchor.key_pem)
 
 
 async def render(charts: Charts, state: StateDir) -> list[dict[str, Any]]:

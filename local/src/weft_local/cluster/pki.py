@@ -34,6 +34,11 @@ class Credentials:
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     @property
+    def id(self) -> str:
+        """SHA-256 over DER, hexadecimal."""
+        return self.certificate.fingerprint(hashes.SHA256()).hex()
+
+    @property
     def key_pem(self) -> str:
         """PKCS#8, unencrypted."""
         return self.key.private_bytes(
@@ -45,11 +50,13 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def certificate_authority(name: str, now: datetime, issuer: Credentials | None = None) -> Credentials:
+def certificate_authority(
+    name: str, now: datetime, issuer: Credentials | None = None, lifetime: timedelta = CA_LIFETIME
+) -> Credentials:
     """A self-signed root, or an intermediate that may sign leaves only when an issuer is given."""
     key = new_key()
     path_length = 1 if issuer is None else 0
-    builder = _builder(name, key, issuer, now, CA_LIFETIME)
+    builder = _builder(name, key, issuer, now, lifetime)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
     builder = builder.add_extension(_key_usage(is_ca=True), critical=True)
     return Credentials(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)

@@ -48,6 +48,10 @@ class StateDir:
     def pki(self) -> Path:
         return self.root / "pki"
 
+    def anchor_file(self, anchor_id: str) -> Path:
+        """Certificate and key of a trust anchor. anchor_id: SHA-256 of the certificate, hexadecimal."""
+        return self.root / f"anchor-{anchor_id[:12]}.pem"
+
     @property
     def values(self) -> Path:
         """Helm values of the control plane; holds private keys."""

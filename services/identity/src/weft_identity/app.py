@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+import grpc
 from prometheus_client import CollectorRegistry, Gauge
 from weft_common.admin import AdminServer
 from weft_common.grpc_server import serve_grpc
@@ -18,17 +19,24 @@ from weft_common.settings import ConfigurationError, Mistake, SettingsError
 from weft_common.tasks import forever, until
 from weft_common.version import VERSION
 from weft_proto.linkerd import identity_pb2_grpc
+from weft_proto.weft import identity_pb2_grpc as weft_identity_pb2_grpc
 
 from weft_identity.aftermath import Aftermath
-from weft_identity.authority import Authority
+from weft_identity.authority import Authority, ProveWorkload
+from weft_identity.certificates import CertificatesService
 from weft_identity.config import IdentitySettings
 from weft_identity.core.issuer import IssuerUnusable
 from weft_identity.core.leaf import Lifetime
 from weft_identity.core.names import TrustDomain
+from weft_identity.expiry_watch import ExpiryWatch
 from weft_identity.kube import KubeTokenReviews, check_may_review_tokens
 from weft_identity.material import MaterialFiles
+from weft_identity.pods import MeshedPods, pods_informer
+from weft_identity.ports import Material
+from weft_identity.rotator import Rotator
 from weft_identity.rpc import CertifyMetrics, IdentityService
 from weft_identity.store import CertificateInventory
+from weft_identity.trust import TrustNews, TrustService
 
 _log = get_logger(__name__)
 
@@ -53,50 +61,83 @@ async def serve(settings: IdentitySettings, kube: KubeClient, stop: asyncio.Even
     """Serve with a given API server until stop is set."""
     registry = CollectorRegistry()
     cache = _cache(settings.redis_url, registry)
-    aftermath = Aftermath(kube, CertificateInventory(cache), settings.control_plane_namespace, utc_now, registry)
-    material = MaterialFiles(
-        settings.issuer_dir,
-        settings.trust_roots_file,
-        utc_now,
-        aftermath.issuer_updated,
-        aftermath.issuer_update_skipped,
-    )
+    inventory = CertificateInventory(cache, utc_now)
+    aftermath = Aftermath(kube, inventory, settings.control_plane_namespace, utc_now, registry)
+    news = TrustNews()
+
+    def updated(fresh: Material) -> None:
+        aftermath.issuer_updated(fresh)
+        news.publish(fresh)
+
+    material = MaterialFiles(settings.issuer_dir, settings.trust_roots_file, updated, aftermath.issuer_update_skipped)
     try:
         material.load_first()
     except IssuerUnusable as error:
         raise IssuerRejected(f"issuer in {settings.issuer_dir}: {error}") from error
+    if material.current is not None:
+        news.publish(material.current)
     _issuer_ttl_gauge(material, registry)
+    pods = MeshedPods()
+    pods_followed = pods_informer(kube, pods, settings.control_plane_namespace)
+    proof = ProveWorkload(
+        TrustDomain(settings.control_plane_namespace, settings.trust_domain),
+        KubeTokenReviews(kube, settings.accept_api_tokens),
+        pods,
+    )
     authority = Authority(
-        domain=TrustDomain(settings.control_plane_namespace, settings.trust_domain),
+        proof=proof,
         lifetime=Lifetime(settings.issuance_lifetime, settings.clock_skew_allowance),
         material=lambda: material.current,
-        tokens=KubeTokenReviews(kube),
         observer=aftermath,
         now=utc_now,
     )
-    service = IdentityService(authority, CertifyMetrics(registry))
+    rotator = Rotator(
+        kube,
+        settings.control_plane_namespace,
+        pods,
+        inventory,
+        settings.issuance_lifetime + 2 * settings.clock_skew_allowance,
+        utc_now,
+        aftermath.own_event,
+    )
+    expiry = ExpiryWatch(lambda: material.current, utc_now, aftermath.own_event, registry)
+    certify = IdentityService(authority, CertifyMetrics(registry))
+    trust = TrustService(news, proof, inventory, utc_now, registry)
+    certificates = CertificatesService(
+        inventory, lambda: material.current, lambda: material.trouble, settings.issuance_lifetime, utc_now
+    )
+
+    def register(server: grpc.aio.Server) -> None:
+        identity_pb2_grpc.add_IdentityServicer_to_server(certify, server)
+        weft_identity_pb2_grpc.add_TrustServicer_to_server(trust, server)
+        weft_identity_pb2_grpc.add_CertificatesServicer_to_server(certificates, server)
+
     admin = AdminServer(settings.admin_port, lambda: _missing(material), registry)
     try:
         async with (
             admin.serving() as admin_port,
-            serve_grpc(
-                f"0.0.0.0:{settings.grpc_port}",
-                lambda server: identity_pb2_grpc.add_IdentityServicer_to_server(service, server),
-            ) as grpc_port,
+            serve_grpc(f"0.0.0.0:{settings.grpc_port}", register) as grpc_port,
         ):
             _log.info("identity is serving", version=VERSION, grpc_port=grpc_port, admin_port=admin_port)
             await until(
                 stop,
                 forever("issuer reload", material.follow()),
-                forever("records", aftermath.work()),
-                forever("inventory catch-up", aftermath.catch_up()),
+                forever("events", aftermath.post_events()),
+                forever("records", inventory.write_behind()),
+                forever("records written again", inventory.catch_up()),
+                forever("expiry", expiry.run()),
+                forever("pods", pods_followed.run()),
+                forever("rotation state", rotator.informer().run()),
+                forever("rotation", rotator.run(pods_followed.synced)),
             )
     finally:
         await cache.close()
 
 
 def _missing(material: MaterialFiles) -> Sequence[str]:
-    return [] if material.current is not None else [f"no issuer in {material.issuer_dir}"]
+    if material.current is not None:
+        return []
+    return [f"no usable issuer in {material.issuer_dir}: {material.trouble or 'not loaded yet'}"]
 
 
 def _cache(url: str, registry: CollectorRegistry) -> RedisCache:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from weft_common.settings import Setting, choice, duration, port, read_settings, text
+from weft_common.settings import Setting, boolean, choice, duration, port, read_settings, text
 
 DEFAULT_ISSUER_DIR: Final = Path("/var/run/linkerd/identity/issuer")
 DEFAULT_TRUST_ROOTS_FILE: Final = Path("/var/run/linkerd/identity/trust-roots/ca-bundle.crt")
@@ -37,6 +37,12 @@ TABLE: Final[tuple[Setting[Any], ...]] = (
         DEFAULT_CLOCK_SKEW_ALLOWANCE,
         "Added before and after a leaf's lifetime, for peers whose clocks run apart.",
     ),
+    Setting(
+        "WEFT_ACCEPT_API_TOKENS",
+        boolean,
+        False,
+        "Also certify holders of the API server's own tokens, for pods without a token made for the mesh.",
+    ),
     Setting("WEFT_REDIS_URL", text, "", "Redis for the certificate inventory, see docs/redis.md; empty keeps none."),
     Setting("WEFT_LOG_LEVEL", text, "info", "debug, info, warning or error."),
     Setting("WEFT_LOG_FORMAT", choice("json", "console"), "json", "json or console."),
@@ -55,6 +61,7 @@ class IdentitySettings:
     trust_roots_file: Path
     issuance_lifetime: timedelta
     clock_skew_allowance: timedelta
+    accept_api_tokens: bool
     redis_url: str
     log_level: str
     log_format: Literal["json", "console"]

@@ -31,18 +31,22 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class KubeTokenReviews:
-    """Implements ReviewTokens with the TokenReview API."""
+    """Implements ReviewTokens with the TokenReview API.
+
+    accept_api_tokens: a token that is not for the mesh may be one for the API server, as pods without a projected token
+    have. Off where tokens are projected: every container of a pod holds such a token, and it must not buy an identity.
+    """
 
     kube: KubeClient
+    accept_api_tokens: bool = False
 
     async def review(self, token: str) -> ReviewedToken:
         """Raises CertifyRefused."""
         status = await self._ask(token, [MESH_AUDIENCE])
-        if "token audiences" in status.get("error", ""):
-            # Some API servers reject the audience list itself; a plain review is then the best there is.
+        if self.accept_api_tokens and "token audiences" in status.get("error", ""):
             status = await self._ask(token, [])
         if error := status.get("error"):
-            raise CertifyRefused(RefusalReason.TOKEN_REJECTED, f"the API server rejected the token: {error}")
+            raise CertifyRefused(_cause(error), f"the API server rejected the token: {error}")
         if not status.get("authenticated"):
             raise CertifyRefused(RefusalReason.TOKEN_UNAUTHENTICATED, "the API server does not know the token")
         user = status.get("user") or {}
@@ -66,6 +70,13 @@ class KubeTokenReviews:
             ) from error
         status: dict[str, Any] = answer.get("status") or {}
         return status
+
+
+def _cause(error: str) -> RefusalReason:
+    """The API server tells by words alone why it rejects a token."""
+    if "audience" in error:
+        return RefusalReason.TOKEN_WRONG_AUDIENCE
+    return RefusalReason.TOKEN_EXPIRED if "expired" in error else RefusalReason.TOKEN_REJECTED
 
 
 def _first(values: list[str] | None) -> str:

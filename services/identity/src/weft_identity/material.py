@@ -8,18 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from weft_common.log import get_logger
 
-from weft_identity.core.issuer import IssuerUnusable, check_issuer, issuer_from_pem, roots_from_pem
-from weft_identity.ports import Material
+from weft_identity.core.issuer import IssuerUnusable, issuer_from_pem, roots_from_pem
+from weft_identity.ports import Material, material_from
+from weft_identity.rotator import PAIRS
 
-# Certificate and key names by Secret scheme: linkerd.io/tls first, then kubernetes.io/tls.
-_PAIRS: Final = (("crt.pem", "key.pem"), ("tls.crt", "tls.key"))
-DEFAULT_CHECK_EVERY_S: Final = 2.0
+DEFAULT_CHECK_EVERY_S: Final = 1.0
 
 _log = get_logger(__name__)
 
@@ -35,14 +33,15 @@ class MaterialFiles:
     """The current material and where it comes from.
 
     updated: called after a reload. skipped: called with the reason when new files are unusable and the old stay.
+    trouble: why the files, as they are, are not in use; empty when they are.
     """
 
     issuer_dir: Path
     roots_file: Path
-    now: Callable[[], datetime]
     updated: Callable[[Material], None]
     skipped: Callable[[str], None]
     current: Material | None = None
+    trouble: str = ""
     _seen: _Fingerprint | None = field(default=None, init=False)
 
     def load_first(self) -> None:
@@ -51,6 +50,7 @@ class MaterialFiles:
         try:
             self.current = self._read()
         except MaterialAbsent as error:
+            self.trouble = str(error)
             _log.warning("waiting for the issuer", missing=str(error))
 
     async def follow(self, check_every_s: float = DEFAULT_CHECK_EVERY_S) -> None:
@@ -68,9 +68,11 @@ class MaterialFiles:
         try:
             fresh = self._read()
         except (IssuerUnusable, MaterialAbsent) as error:
+            self.trouble = str(error)
             _log.error("new issuer material is unusable; keeping the old", error=str(error))
             self.skipped(str(error))
             return
+        self.trouble = ""
         if self.current == fresh:
             return
         self.current = fresh
@@ -84,12 +86,11 @@ class MaterialFiles:
             roots_pem = self.roots_file.read_bytes()
         except OSError as error:
             raise MaterialAbsent(f"{error.filename}: {error.strerror}") from error
-        material = Material(issuer_from_pem(certificate_pem, key_pem), roots_from_pem(roots_pem))
-        check_issuer(material.issuer, material.roots, self.now())
-        return material
+        issuer, roots = issuer_from_pem(certificate_pem, key_pem), roots_from_pem(roots_pem)
+        return material_from(issuer, roots, roots_pem.decode())
 
     def _pair(self) -> tuple[Path, Path]:
-        pairs = [(self.issuer_dir / certificate, self.issuer_dir / key) for certificate, key in _PAIRS]
+        pairs = [(self.issuer_dir / certificate, self.issuer_dir / key) for certificate, key in PAIRS]
         return next((pair for pair in pairs if pair[0].exists()), pairs[0])
 
     def _fingerprint(self) -> _Fingerprint:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -17,6 +17,7 @@ from weft_common.log import get_logger
 from weft_proto.linkerd import identity_pb2, identity_pb2_grpc
 
 from weft_identity.authority import Authority, CertifyOrder
+from weft_identity.core.caller import Caller
 from weft_identity.core.leaf import Leaf
 from weft_identity.core.refusal import CertifyRefused, RefusalReason
 
@@ -25,12 +26,18 @@ _log = get_logger(__name__)
 STATUS_OF: Final = {
     RefusalReason.NOT_READY: grpc.StatusCode.UNAVAILABLE,
     RefusalReason.REQUEST_INCOMPLETE: grpc.StatusCode.INVALID_ARGUMENT,
+    RefusalReason.CSR_MALFORMED: grpc.StatusCode.INVALID_ARGUMENT,
+    RefusalReason.CSR_OVERSIZED: grpc.StatusCode.INVALID_ARGUMENT,
     RefusalReason.ISSUER_INVALID: grpc.StatusCode.UNKNOWN,
     RefusalReason.CSR_UNACCEPTABLE: grpc.StatusCode.FAILED_PRECONDITION,
     RefusalReason.TOKEN_REJECTED: grpc.StatusCode.INVALID_ARGUMENT,
+    RefusalReason.TOKEN_EXPIRED: grpc.StatusCode.INVALID_ARGUMENT,
+    RefusalReason.TOKEN_WRONG_AUDIENCE: grpc.StatusCode.INVALID_ARGUMENT,
+    RefusalReason.TOKEN_REPLAYED: grpc.StatusCode.FAILED_PRECONDITION,
     RefusalReason.TOKEN_UNAUTHENTICATED: grpc.StatusCode.FAILED_PRECONDITION,
     RefusalReason.IDENTITY_MISMATCH: grpc.StatusCode.FAILED_PRECONDITION,
     RefusalReason.KEY_UNSUPPORTED: grpc.StatusCode.INTERNAL,
+    RefusalReason.KEY_WEAK: grpc.StatusCode.INTERNAL,
     RefusalReason.REVIEW_FAILED: grpc.StatusCode.INTERNAL,
 }
 
@@ -86,7 +93,7 @@ class IdentityService(identity_pb2_grpc.IdentityServicer):
     ) -> identity_pb2.CertifyResponse:
         """Certify one workload."""
         started = time.perf_counter()
-        order = CertifyOrder(request.identity, request.token, request.certificate_signing_request)
+        order = CertifyOrder(request.identity, request.token, request.certificate_signing_request, caller_of(context))
         try:
             leaf = await self._authority.certify(order)
         except CertifyRefused as refusal:
@@ -106,6 +113,12 @@ class IdentityService(identity_pb2_grpc.IdentityServicer):
         self._metrics.outcomes.labels("issued").inc()
         _log.debug("certificate issued", identity=order.identity, not_after=leaf.not_after.isoformat())
         return response_from_leaf(leaf)
+
+
+def caller_of(context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
+    """What our own proxy says of the connection; it removes what the client itself may have written there."""
+    said = dict(context.invocation_metadata() or ())
+    return Caller(str(said.get("l5d-client-id", "")), str(said.get("l5d-remote-ip", "")))
 
 
 def response_from_leaf(leaf: Leaf) -> identity_pb2.CertifyResponse:

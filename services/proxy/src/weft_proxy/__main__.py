@@ -88,6 +88,7 @@ def _run() -> int:
     from weft_proxy.key_files import load_or_create_key
     from weft_proxy.logs import LogSink
     from weft_proxy.ports import EngineFault
+    from weft_proxy.trust import bundle_at_start
 
     sink = LogSink(LogFilter.parse(settings.log_filter), as_json=settings.log_json)
     log = sink.logger("weft_proxy")
@@ -97,7 +98,8 @@ def _run() -> int:
     build_info = {"version": f"v{VERSION}", "vendor": "weft", "profile": "release", "git_sha": "", "date": ""}
     try:
         pair = load_or_create_key(Path(settings.identity.directory), settings.identity.local_name, cryptography, log)
-        native = engine.NativeEngine(engine_settings(settings, build_info))
+        anchors = bundle_at_start(settings.identity, log)
+        native = engine.NativeEngine(engine_settings(settings, anchors, build_info))
     except (OSError, EngineFault) as error:
         log.error("Cannot start", why=str(error))
         return EXIT_FAILED
@@ -106,7 +108,7 @@ def _run() -> int:
     gc.freeze()
 
     async def run() -> int:
-        return await App(settings, native, cryptography, pair, sink).run()
+        return await App(settings, native, cryptography, pair, anchors, sink).run()
 
     return asyncio.run(run())
 

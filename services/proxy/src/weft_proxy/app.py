@@ -18,12 +18,14 @@ from weft_proxy.channels import open_channel
 from weft_proxy.core.log_filter import Level
 from weft_proxy.core.metrics import ControlMetrics, IdentityMetrics
 from weft_proxy.core.settings import ControlService, Settings
+from weft_proxy.core.trust import Leaf
 from weft_proxy.discovery import Discovery
 from weft_proxy.identity import Certifier
 from weft_proxy.key_files import KeyAndCsr
 from weft_proxy.logs import LogSink
 from weft_proxy.ports import Cryptography, Engine, EngineFault
 from weft_proxy.streams import Follower
+from weft_proxy.trust import TrustBundle, TrustFollower, follow_file
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -42,13 +44,20 @@ class App:
     """One proxy. `run` may be called once."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, cryptography: Cryptography, pair: KeyAndCsr, sink: LogSink
+        self,
+        settings: Settings,
+        engine: Engine,
+        cryptography: Cryptography,
+        pair: KeyAndCsr,
+        trust_anchors_pem: str,
+        sink: LogSink,
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._cryptography = cryptography
         self._pair = pair
         self._sink = sink
+        self._bundle = TrustBundle(trust_anchors_pem, settings.identity, engine, sink.logger("weft_proxy::identity"))
         self._log = sink.logger("weft_proxy")
         self._rng = Random()
         self._identity_metrics = IdentityMetrics()
@@ -98,11 +107,12 @@ class App:
                 await stack.enter_async_context(open_channel(service)) for service in settings.control_services
             ]
             self._discovery = self._make_discovery(group, destination, policy)
-            certifying = group.create_task(self._certifier(identity).run(self._on_certified), name="certify")
+            trusting = self._identity_tasks(group, identity)
             await self._stop.wait()
             if self._exit_code == EXIT_OK:
                 await self._drain()
-            certifying.cancel()
+            for task in trusting:
+                task.cancel()
             self._discovery.stop()
 
     def _make_discovery(
@@ -127,12 +137,41 @@ class App:
             log,
         )
 
+    def _identity_tasks(self, group: asyncio.TaskGroup, channel: grpc.aio.Channel) -> list[asyncio.Task[None]]:
+        certifier, follower = self._certifier(channel), self._trust_follower(channel)
+
+        def certified(leaf: Leaf) -> None:
+            follower.leaf_changed(leaf)
+            self._on_certified()
+
+        tasks = [
+            group.create_task(certifier.run(certified), name="certify"),
+            group.create_task(follower.run(certifier.issuer_told), name="trust"),
+        ]
+        if file := self._settings.identity.trust_anchors_file:
+            tasks.append(group.create_task(follow_file(file, self._bundle), name="trust file"))
+        return tasks
+
+    def _trust_follower(self, channel: grpc.aio.Channel) -> TrustFollower:
+        return TrustFollower(
+            self._settings.identity,
+            self._settings.identity_service,
+            channel,
+            self._bundle,
+            self._settings.outbound.side.backoff,
+            self._settings.discovery.stream_limits.lifetime_ms,
+            self._control_metrics,
+            self._rng,
+            self._sink.logger("weft_proxy::identity"),
+        )
+
     def _certifier(self, channel: grpc.aio.Channel) -> Certifier:
         return Certifier(
             self._settings.identity,
             self._settings.identity_service,
             channel,
             self._pair,
+            self._bundle,
             self._engine,
             self._cryptography,
             self._settings.outbound.side.backoff,

@@ -116,6 +116,7 @@ def read_settings(environ: Mapping[str, str], cpus: int | None = None) -> Settin
             cluster_networks=networks,
             gateway_suffixes=get(var.INBOUND_GATEWAY_SUFFIXES),
             authority_labels=get(var.INBOUND_METRICS_AUTHORITY_LABELS) == "unsafe",
+            remote_ip_header=get(var.INBOUND_REMOTE_IP_HEADER),
         ),
         outbound=OutboundSettings(
             listen=_outbound_listen(reader),
@@ -190,6 +191,7 @@ def _identity(reader: _Reader) -> IdentitySettings:
     return IdentitySettings(
         local_name=_local_name(reader),
         trust_anchors_pem=pem,
+        trust_anchors_file=reader.get(var.IDENTITY_TRUST_ANCHORS_FILE),
         directory=reader.required(var.IDENTITY_DIR, "a folder for key.p8 and csr.der"),
         token_file=_token_file(reader),
         min_refresh_ms=minimum,

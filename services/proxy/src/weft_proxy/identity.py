@@ -5,9 +5,9 @@ never ends the process.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 
 import grpc.aio
@@ -18,9 +18,12 @@ from weft_proto.weft import engine_pb2
 from weft_proxy.core.metrics import ControlMetrics, IdentityMetrics
 from weft_proxy.core.settings import BackoffSettings, ControlService, IdentitySettings
 from weft_proxy.core.timing import Backoff, refresh_after_s
+from weft_proxy.core.trust import IssuerSought, Leaf, leaf_from_der
+from weft_proxy.files import read_token
 from weft_proxy.key_files import KeyAndCsr
 from weft_proxy.logs import Logger
 from weft_proxy.ports import Cryptography, Engine, EngineFault, LeafRejected
+from weft_proxy.trust import TrustBundle
 
 CERTIFY_TIMEOUT_S = 30.0
 
@@ -42,6 +45,7 @@ class Certifier:
         service: ControlService,
         channel: grpc.aio.Channel,
         pair: KeyAndCsr,
+        bundle: TrustBundle,
         engine: Engine,
         cryptography: Cryptography,
         connect_backoff: BackoffSettings,
@@ -54,6 +58,7 @@ class Certifier:
         self._address = service.address.text
         self._stub = IdentityStub(channel)
         self._pair = pair
+        self._bundle = bundle
         self._engine = engine
         self._cryptography = cryptography
         self._metrics = identity_metrics
@@ -63,14 +68,35 @@ class Certifier:
         capped = min(connect_backoff.max_ms, settings.min_refresh_ms)
         connecting = BackoffSettings(min(connect_backoff.min_ms, capped), capped, connect_backoff.jitter_ratio)
         self._connecting = Backoff(connecting, rng)
+        self._sought = IssuerSought(rng)
+        self._hurry = asyncio.Event()
+        self._leaf: Leaf | None = None
 
-    async def run(self, on_certified: Callable[[], None]) -> None:
+    def issuer_told(self, issuer_id: str, within_s: float) -> None:
+        """Another CA certificate signs now: a leaf of the one before is to be replaced within that time."""
+        if self._sought.told(issuer_id, within_s, self._leaf):
+            self._hurry.set()
+
+    async def run(self, on_certified: Callable[[Leaf], None]) -> None:
         """Never returns. on_certified: after every certificate that the engine took."""
         while True:
             wait_s = await self._once(on_certified)
-            await asyncio.sleep(wait_s)
+            await self._wait(wait_s)
 
-    async def _once(self, on_certified: Callable[[], None]) -> float:
+    async def _wait(self, wait_s: float) -> None:
+        """Until the next certificate is due, or sooner when another issuer signs now."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + wait_s
+        while loop.time() < due:
+            sooner_s = self._sought.wait_s(self._leaf, self._settings.min_refresh_ms / 1000)
+            if sooner_s is not None:
+                due = min(due, loop.time() + sooner_s)
+            self._hurry.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._hurry.wait()
+
+    async def _once(self, on_certified: Callable[[Leaf], None]) -> float:
         settings, metrics = self._settings, self._metrics
         try:
             leaf = await self._certify()
@@ -88,7 +114,8 @@ class Certifier:
         metrics.not_after_s, metrics.refreshed_at_s = float(leaf.not_after_s), time.time()
         wait_s = self._wait_s()
         self._log.info("Certified identity", id=settings.local_name, refresh_s=round(wait_s))
-        on_certified()
+        self._leaf = leaf_from_der(leaf.leaf_der, list(leaf.intermediates_der), leaf.not_after_s)
+        on_certified(self._leaf)
         return wait_s
 
     def _wait_s(self) -> float:
@@ -102,7 +129,7 @@ class Certifier:
         if not response.HasField("valid_until") or not_after_s <= time.time():
             raise CertifyFailed("the answer is expired or has no expiry")
         leaf, intermediates = response.leaf_certificate, list(response.intermediate_certificates)
-        anchors, name = self._settings.trust_anchors_pem, self._settings.local_name
+        anchors, name = self._bundle.pem, self._settings.local_name
         try:
             self._cryptography.verify_leaf(leaf, intermediates, anchors, name)
         except LeafRejected as error:
@@ -116,11 +143,9 @@ class Certifier:
 
     def _request(self) -> identity_pb2.CertifyRequest:
         try:
-            token = Path(self._settings.token_file).read_bytes().strip()
-        except OSError as error:
-            raise CertifyFailed(f"cannot read token {self._settings.token_file}: {error.strerror}") from error
-        if not token:
-            raise CertifyFailed(f"token {self._settings.token_file} is empty")
+            token = read_token(self._settings.token_file)
+        except (OSError, ValueError) as error:
+            raise CertifyFailed(f"cannot read token: {error}") from error
         return identity_pb2.CertifyRequest(
             identity=self._settings.local_name, token=token, certificate_signing_request=self._pair.csr
         )

@@ -1,9 +1,9 @@
 """The workload's key and signing request on disk, under the names that Linkerd's proxy reads (wire.md 4.2)."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from weft_proxy.files import write_private
 from weft_proxy.logs import Logger
 from weft_proxy.ports import Cryptography
 
@@ -49,13 +49,5 @@ def _stored(folder: Path) -> KeyAndCsr | None:
 
 def _store(folder: Path, pair: KeyAndCsr) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    _write_private(folder / KEY_FILE, pair.key)
-    _write_private(folder / CSR_FILE, pair.csr)
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    partial = path.with_suffix(path.suffix + ".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    partial.replace(path)
+    write_private(folder / KEY_FILE, pair.key)
+    write_private(folder / CSR_FILE, pair.csr)

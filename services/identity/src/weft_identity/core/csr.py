@@ -6,6 +6,7 @@ Knows X.509 requests; does not know tokens, issuers or time.
 from __future__ import annotations
 
 import warnings
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -14,18 +15,25 @@ from cryptography.x509.oid import NameOID
 
 from weft_identity.core.refusal import CertifyRefused, RefusalReason
 
+# A P-521 request with the longest identity is under 1 KiB; the rest is room for attributes we ignore.
+MAX_CSR_BYTES: Final = 8192
+STRONG_CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+
 
 def csr_from_der(der: bytes) -> x509.CertificateSigningRequest:
     """Read a DER request and check that its sender holds the key. Raises CertifyRefused."""
+    if len(der) > MAX_CSR_BYTES:
+        text = f"the certificate signing request has {len(der)} bytes, more than {MAX_CSR_BYTES}"
+        raise CertifyRefused(RefusalReason.CSR_OVERSIZED, text)
     try:
         csr = x509.load_der_x509_csr(der)
         signed_by_own_key = csr.is_signature_valid
     except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
         raise CertifyRefused(
-            RefusalReason.REQUEST_INCOMPLETE, f"the certificate signing request cannot be read as DER: {error}"
+            RefusalReason.CSR_MALFORMED, f"the certificate signing request cannot be read as DER: {error}"
         ) from error
     if not signed_by_own_key:
-        raise CertifyRefused(RefusalReason.REQUEST_INCOMPLETE, "the signing request is not signed by its own key")
+        raise CertifyRefused(RefusalReason.CSR_MALFORMED, "the signing request is not signed by its own key")
     return csr
 
 
@@ -47,13 +55,16 @@ def check_csr_names(csr: x509.CertificateSigningRequest, identity: str) -> None:
 
 
 def ecdsa_key(csr: x509.CertificateSigningRequest) -> ec.EllipticCurvePublicKey:
-    """The request's key. Raises CertifyRefused unless it is ECDSA: proxies sign handshakes with nothing else."""
+    """The request's key. Raises CertifyRefused unless it is ECDSA on a strong curve: proxies sign with nothing else."""
     try:
         key = csr.public_key()
     except (UnsupportedAlgorithm, ValueError) as error:
         raise CertifyRefused(RefusalReason.KEY_UNSUPPORTED, f"the request's key cannot be read: {error}") from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise CertifyRefused(RefusalReason.KEY_UNSUPPORTED, "the request's key must be ECDSA")
+    if not isinstance(key.curve, STRONG_CURVES):
+        text = f"the request's key is on {key.curve.name}; use P-256, P-384 or P-521"
+        raise CertifyRefused(RefusalReason.KEY_WEAK, text)
     return key
 
 

@@ -1,12 +1,13 @@
 """The issuer: its certificate, key and chain, and whether it may sign now.
 
-Reads PEM that somebody else loaded; time is an argument. Invariant: an Issuer value always is a CA certificate with the
-ECDSA key that belongs to it; that it chains to the trust roots must be asked for every signature (`check_issuer`),
-because time and the roots change under it.
+Reads PEM that somebody else loaded; time is an argument. Invariant: an Issuer value always is a CA certificate with
+the key that belongs to it. Signatures between an issuer and its roots never change, so `paths_to_roots` checks them
+once for each pair of issuer and bundle; time does, so `anchor_now` is asked for every signature.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,10 +16,16 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 # Longer chains are a loop or a mistake.
 _MAX_CHAIN: Final = 8
+# What proxies verify in a chain (wire.md 4.4): ECDSA P-256, P-384, P-521, RSA PKCS#1 from 2048 bits.
+_MIN_RSA_BITS: Final = 2048
+_CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+
+IssuerKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+Path = tuple[x509.Certificate, ...]
 
 
 class IssuerUnusable(Exception):
@@ -30,7 +37,7 @@ class Issuer:
     """certificate: signs leaves. intermediates: from its issuer toward the root, roots left out."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: IssuerKey
     intermediates: tuple[x509.Certificate, ...] = ()
 
     @property
@@ -50,9 +57,14 @@ def issuer_from_pem(certificate_pem: bytes, key_pem: bytes) -> Issuer:
     try:
         key = serialization.load_pem_private_key(key_pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise IssuerUnusable(f"the issuer key is not an unencrypted PEM key: {error}") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise IssuerUnusable("the issuer key must be ECDSA")
+        # The library's text could quote what it failed to read, and that is a key.
+        raise IssuerUnusable("the issuer key is not an unencrypted PEM key") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise IssuerUnusable("the issuer key must be ECDSA or RSA")
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size < _MIN_RSA_BITS:
+        raise IssuerUnusable(f"the issuer key has {key.key_size} bits; an RSA key needs {_MIN_RSA_BITS}")
+    if isinstance(key, ec.EllipticCurvePrivateKey) and not isinstance(key.curve, _CURVES):
+        raise IssuerUnusable(f"the issuer key is on {key.curve.name}; use P-256, P-384 or P-521")
     certificate = certificates[0]
     if certificate.public_key() != key.public_key():
         raise IssuerUnusable("the issuer key does not belong to the issuer certificate")
@@ -65,23 +77,44 @@ def roots_from_pem(bundle_pem: bytes) -> tuple[x509.Certificate, ...]:
     return _certificates(bundle_pem, "the trust bundle")
 
 
-def check_issuer(issuer: Issuer, roots: Sequence[x509.Certificate], now: datetime) -> x509.Certificate:
-    """The root that the issuer chains to now. Raises IssuerUnusable when there is none. Source: RFC 5280 6.1."""
+def paths_to_roots(issuer: Issuer, roots: Sequence[x509.Certificate]) -> tuple[Path, ...]:
+    """Every way from the issuer to a root, both ends included, whatever the time. Source: RFC 5280 6.1.
+
+    Raises IssuerUnusable when there is none, or when a certificate in between may not stand there.
+    """
     current = issuer.certificate
     remaining = list(issuer.intermediates)
+    path: list[x509.Certificate] = []
+    found: list[Path] = []
     for depth in range(_MAX_CHAIN):
         _check_is_ca(current, below=depth)
-        _check_validity(current, now)
-        for root in roots:
-            if root == current or _is_issued_by(current, root):
-                _check_validity(root, now)
-                return root
+        path.append(current)
+        found += [tuple(path) for root in roots if root == current]
+        found += [(*path, root) for root in roots if root != current and _is_issued_by(current, root)]
         parent = next((candidate for candidate in remaining if _is_issued_by(current, candidate)), None)
-        if parent is None:
+        if parent is None or found:
             break
         remaining.remove(parent)
         current = parent
-    raise IssuerUnusable(f"no trust root has signed {current.subject.rfc4514_string()}")
+    if not found:
+        raise IssuerUnusable(f"no trust root has signed {current.subject.rfc4514_string()}")
+    return tuple(found)
+
+
+def anchor_now(paths: Sequence[Path], now: datetime) -> x509.Certificate:
+    """The root of the first path that is valid now. Raises IssuerUnusable saying what is not valid."""
+    trouble = ""
+    for path in paths:
+        problem = next((text for certificate in path if (text := _out_of_time(certificate, now))), "")
+        if not problem:
+            return path[-1]
+        trouble = trouble or problem
+    raise IssuerUnusable(trouble or "no path to a trust root")
+
+
+def check_issuer(issuer: Issuer, roots: Sequence[x509.Certificate], now: datetime) -> x509.Certificate:
+    """The root that the issuer chains to now. Raises IssuerUnusable when there is none."""
+    return anchor_now(paths_to_roots(issuer, roots), now)
 
 
 def key_id(certificate: x509.Certificate) -> str:
@@ -91,6 +124,11 @@ def key_id(certificate: x509.Certificate) -> str:
     except (x509.ExtensionNotFound, ValueError):
         digest = x509.SubjectKeyIdentifier.from_public_key(certificate.public_key()).digest
     return digest.hex()
+
+
+def certificate_id(certificate: x509.Certificate) -> str:
+    """SHA-256 over DER, hexadecimal: how proxies name CA certificates, having no X.509 parser at hand."""
+    return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()
 
 
 def _certificates(pem: bytes, what: str) -> tuple[x509.Certificate, ...]:
@@ -119,12 +157,13 @@ def _check_is_ca(certificate: x509.Certificate, below: int = 0) -> None:
         raise IssuerUnusable(f"{name} may not sign certificates: its key usage lacks keyCertSign")
 
 
-def _check_validity(certificate: x509.Certificate, now: datetime) -> None:
+def _out_of_time(certificate: x509.Certificate, now: datetime) -> str:
     name = certificate.subject.rfc4514_string()
     if now < certificate.not_valid_before_utc:
-        raise IssuerUnusable(f"{name} is not valid before {certificate.not_valid_before_utc.isoformat()}")
+        return f"{name} is not valid before {certificate.not_valid_before_utc.isoformat()}"
     if now > certificate.not_valid_after_utc:
-        raise IssuerUnusable(f"{name} expired at {certificate.not_valid_after_utc.isoformat()}")
+        return f"{name} expired at {certificate.not_valid_after_utc.isoformat()}"
+    return ""
 
 
 def _is_issued_by(certificate: x509.Certificate, parent: x509.Certificate) -> bool:

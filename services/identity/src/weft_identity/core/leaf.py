@@ -64,6 +64,7 @@ def issue_leaf(
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(identity)]), critical=not list(subject))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False)
+        # An RSA issuer signs with PKCS#1, which is what proxies verify; the leaf's own key stays ECDSA.
         .sign(issuer.key, hashes.SHA256())
     )
     return Leaf(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ class ReviewApi:
     allowed: bool = True
     reviews: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+    objects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     async def review(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -30,6 +32,15 @@ class ReviewApi:
         if self.refuse_audience and body["spec"].get("audiences"):
             return web.json_response({"status": {"error": "token audiences are invalid for this server"}})
         return web.json_response({"status": self.status})
+
+    async def listed(self, request: web.Request) -> web.StreamResponse:
+        """Lists and watches of kinds that a test does not care about; a watch says nothing."""
+        if "watch" in request.query:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await asyncio.sleep(600)
+            return response
+        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": self.objects.get(request.path, [])})
 
     async def access(self, _: web.Request) -> web.Response:
         return web.json_response({"status": {"allowed": self.allowed}})
@@ -47,9 +58,11 @@ async def serving(api: ReviewApi) -> AsyncIterator[str]:
             web.post("/apis/authentication.k8s.io/v1/tokenreviews", api.review),
             web.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", api.access),
             web.post("/api/v1/namespaces/{namespace}/events", api.event),
+            web.get("/api/v1/pods", api.listed),
+            web.get("/api/v1/namespaces/{namespace}/configmaps", api.listed),
         ]
     )
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

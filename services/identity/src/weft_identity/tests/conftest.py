@@ -11,6 +11,8 @@ import pytest
 from weft_common.kube.client import KubeClient
 from weft_common.kube.config import KubeConfig
 from weft_identity.testing.cluster import ReviewApi, serving
+from weft_identity.testing.pki import CertifiedKey, pem
+from weft_identity.testing.served import ca_now, write_issuer
 
 
 @pytest.fixture
@@ -66,3 +68,15 @@ def free_ports() -> tuple[int, int]:
         first.bind(("127.0.0.1", 0))
         second.bind(("127.0.0.1", 0))
         return first.getsockname()[1], second.getsockname()[1]
+
+
+@pytest.fixture
+def root() -> CertifiedKey:
+    return ca_now("root")
+
+
+@pytest.fixture
+def issuer_dir(tmp_path: Path, root: CertifiedKey) -> Path:
+    (tmp_path / "ca-bundle.crt").write_bytes(pem(root[0]))
+    write_issuer(tmp_path, ca_now("issuer", root))
+    return tmp_path

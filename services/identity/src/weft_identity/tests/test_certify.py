@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+import json
+from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 
-import aiohttp
 import grpc
 import pytest
 from cryptography import x509
@@ -18,96 +15,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from redis.asyncio import Redis
 from weft_common.kube.client import KubeClient
 from weft_identity.app import IssuerRejected, serve
-from weft_identity.config import IdentitySettings, settings_from_environ
+from weft_identity.config import settings_from_environ
 from weft_identity.testing.cluster import ReviewApi
-from weft_identity.testing.pki import WEB, CertifiedKey, csr_for, key_pem, make_ca, make_csr, pem
-from weft_proto.linkerd import identity_pb2, identity_pb2_grpc
+from weft_identity.testing.pki import WEB, CertifiedKey, csr_for, make_csr
+from weft_identity.testing.served import ca_now, eventually, served, write_issuer
 
 OTHER = "other.shop.serviceaccount.identity.linkerd.cluster.local"
-
-
-def ca_now(common_name: str, parent: CertifiedKey | None = None, hours: float = 1000) -> CertifiedKey:
-    now = datetime.now(UTC)
-    return make_ca(common_name, parent, start=now - timedelta(hours=1), end=now + timedelta(hours=hours))
-
-
-@pytest.fixture
-def root() -> CertifiedKey:
-    return ca_now("root")
-
-
-@pytest.fixture
-def issuer_dir(tmp_path: Path, root: CertifiedKey) -> Path:
-    (tmp_path / "ca-bundle.crt").write_bytes(pem(root[0]))
-    write_issuer(tmp_path, ca_now("issuer", root))
-    return tmp_path
-
-
-def write_issuer(directory: Path, issuer: CertifiedKey) -> None:
-    (directory / "key.pem").write_bytes(key_pem(issuer[1]))
-    (directory / "crt.pem").write_bytes(pem(issuer[0]))
-
-
-async def eventually(check: Callable[[], object], within_s: float = 10) -> None:
-    """Until check holds; for effects that happen beside a call and tell nobody."""
-    async with asyncio.timeout(within_s):
-        while True:
-            found = check()
-            if await found if inspect.isawaitable(found) else found:
-                return
-            await asyncio.sleep(0.02)
-
-
-@dataclass
-class Served:
-    stub: identity_pb2_grpc.IdentityAsyncStub
-    admin_url: str
-
-    async def certify(self, **changes: object) -> identity_pb2.CertifyResponse:
-        fields: dict[str, object] = {
-            "identity": WEB,
-            "token": b"secret-token",
-            "certificate_signing_request": csr_for(WEB),
-            **changes,
-        }
-        return await self.stub.Certify(identity_pb2.CertifyRequest(**fields))  # type: ignore[arg-type]
-
-    async def refusal(self, **changes: object) -> tuple[grpc.StatusCode, str]:
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await self.certify(**changes)
-        return refused.value.code(), refused.value.details() or ""
-
-    async def is_ready(self) -> bool:
-        return (await self.admin("/ready"))[0] == 200
-
-    async def admin(self, path: str) -> tuple[int, str]:
-        async with aiohttp.ClientSession() as session, session.get(self.admin_url + path) as response:
-            return response.status, await response.text()
-
-
-@asynccontextmanager
-async def served(kube: KubeClient, directory: Path, free_ports: tuple[int, int], **more: str) -> AsyncIterator[Served]:
-    settings: IdentitySettings = settings_from_environ(
-        {
-            "WEFT_ISSUER_DIR": str(directory),
-            "WEFT_TRUST_ROOTS_FILE": str(directory / "ca-bundle.crt"),
-            "WEFT_GRPC_PORT": str(free_ports[0]),
-            "WEFT_ADMIN_PORT": str(free_ports[1]),
-            **more,
-        }
-    )
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(serve(settings, kube, stop))
-        try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{free_ports[0]}") as channel:
-                ready = asyncio.ensure_future(channel.channel_ready())
-                done, _ = await asyncio.wait({ready, task}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
-                assert ready in done, task
-                stub: identity_pb2_grpc.IdentityAsyncStub = identity_pb2_grpc.IdentityStub(channel)
-                yield Served(stub, f"http://127.0.0.1:{free_ports[1]}")
-        finally:
-            stop.set()
 
 
 async def test_workload_gets_a_leaf_for_its_own_identity(
@@ -167,9 +80,18 @@ async def test_review_is_repeated_without_audience_when_the_server_rejects_audie
     kube: KubeClient, issuer_dir: Path, free_ports: tuple[int, int], review_api: ReviewApi
 ) -> None:
     review_api.refuse_audience = True
-    async with served(kube, issuer_dir, free_ports) as identity:
+    async with served(kube, issuer_dir, free_ports, WEFT_ACCEPT_API_TOKENS="true") as identity:
         await identity.certify()
     assert [review.get("audiences") for review in review_api.reviews] == [["identity.l5d.io"], None]
+
+
+async def test_token_for_another_audience_buys_nothing_unless_api_tokens_are_accepted(
+    kube: KubeClient, issuer_dir: Path, free_ports: tuple[int, int], review_api: ReviewApi
+) -> None:
+    review_api.refuse_audience = True
+    async with served(kube, issuer_dir, free_ports) as identity:
+        assert (await identity.refusal())[0] is grpc.StatusCode.INVALID_ARGUMENT
+        assert 'outcome="token_wrong_audience"} 1.0' in (await identity.admin("/metrics"))[1]
 
 
 async def test_service_waits_for_an_issuer_and_takes_each_new_one(
@@ -212,17 +134,17 @@ async def test_record_of_a_leaf_lives_in_redis_as_long_as_the_leaf(
         answer = await identity.certify()
         leaf = x509.load_der_x509_certificate(answer.leaf_certificate)
         key = f"weft:identity:leaf:{WEB}:4b1f"
-        serial = format(leaf.serial_number, "x").encode()
 
         async def is_recorded() -> bool:
-            return await redis.hget(key, "serial") == serial
+            record = json.loads(await redis.get(key) or b"{}")
+            return bool(record.get("serial") == format(leaf.serial_number, "x"))
 
         await eventually(is_recorded)
-        record = await redis.hgetall(key)
-        assert record[b"pod"] == b"web-0"
-        assert record[b"not_after"] == leaf.not_valid_after_utc.isoformat().encode()
-        assert await redis.expiretime(key) == int(leaf.not_valid_after_utc.timestamp())
-        assert await redis.keys() == [key.encode()]
+        record = json.loads(await redis.get(key) or b"")
+        assert record["pod"] == "web-0"
+        assert record["not_after"] == leaf.not_valid_after_utc.isoformat()
+        assert abs(await redis.expiretime(key) - leaf.not_valid_after_utc.timestamp()) <= 1
+        assert await redis.keys("weft:identity:leaf:*") == [key.encode()]
 
 
 async def test_certificates_are_issued_while_redis_is_away(

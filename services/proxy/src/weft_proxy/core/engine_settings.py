@@ -10,12 +10,12 @@ MAX_HEADER_BYTES = 64 * 1024
 """Longest request head; no Linkerd variable sets it. Four times what common servers accept, small enough to hold."""
 
 
-def engine_settings(settings: Settings, build_info: dict[str, str]) -> engine_pb2.Settings:
-    """build_info: labels of proxy_build_info."""
+def engine_settings(settings: Settings, trust_anchors_pem: str, build_info: dict[str, str]) -> engine_pb2.Settings:
+    """trust_anchors_pem: the bundle to begin with. build_info: labels of proxy_build_info."""
     inbound, outbound = settings.inbound, settings.outbound
     return engine_pb2.Settings(
         local_identity=settings.identity.local_name,
-        trust_anchors_pem=settings.identity.trust_anchors_pem,
+        trust_anchors_pem=trust_anchors_pem,
         outbound_listen=[socket_addr_to_message(addr) for addr in outbound.listen],
         inbound_listen=socket_addr_to_message(inbound.listen),
         admin_listen=socket_addr_to_message(settings.admin_listen),
@@ -55,6 +55,7 @@ def engine_settings(settings: Settings, build_info: dict[str, str]) -> engine_pb
         informational_headers=outbound.informational_headers,
         outbound_metrics_hostname_labels=outbound.hostname_labels,
         inbound_metrics_authority_labels=inbound.authority_labels,
+        inbound_remote_ip_header=inbound.remote_ip_header,
         inbound_ports=inbound.ports,
         ingress_mode=outbound.ingress_mode,
         inbound_gateway_suffixes=inbound.gateway_suffixes,

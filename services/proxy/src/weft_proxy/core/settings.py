@@ -79,6 +79,7 @@ class SideSettings:
 class IdentitySettings:
     local_name: str
     trust_anchors_pem: str
+    trust_anchors_file: str | None
     directory: str
     token_file: str
     min_refresh_ms: int
@@ -96,6 +97,7 @@ class InboundSettings:
     cluster_networks: tuple[IpNetwork, ...]
     gateway_suffixes: tuple[str, ...]
     authority_labels: bool
+    remote_ip_header: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ DESTINATION_CONTEXT = _text("DESTINATION_CONTEXT", "who asks for endpoints, sent
 IDENTITY_DIR = _text("IDENTITY_DIR", "folder of key.p8 and csr.der; made when absent and writable")
 IDENTITY_TOKEN_FILE = _text("IDENTITY_TOKEN_FILE", "service-account token, read again for every certificate")
 IDENTITY_TRUST_ANCHORS = _text("IDENTITY_TRUST_ANCHORS", "trust bundle as PEM text, not a path")
+IDENTITY_TRUST_ANCHORS_FILE = _text("IDENTITY_TRUST_ANCHORS_FILE", "mounted trust bundle, followed while running")
 IDENTITY_LOCAL_NAME = _text("IDENTITY_LOCAL_NAME", "own identity")
 IDENTITY_SERVER_ID = _text("IDENTITY_SERVER_ID", "own identity, with IDENTITY_SERVER_NAME, instead of LOCAL_NAME")
 IDENTITY_SERVER_NAME = _text("IDENTITY_SERVER_NAME", "own TLS server name; must equal IDENTITY_SERVER_ID")
@@ -249,6 +250,9 @@ SHUTDOWN_ENDPOINT_ENABLED = _flag("SHUTDOWN_ENDPOINT_ENABLED", "serve POST /shut
 METRICS_RETAIN_IDLE = _duration("METRICS_RETAIN_IDLE", 600_000, "life of an idle metric series")
 OUTBOUND_METRICS_HOSTNAME_LABELS = _flag("OUTBOUND_METRICS_HOSTNAME_LABELS", "hostname label in route metrics")
 INBOUND_METRICS_AUTHORITY_LABELS = _text("INBOUND_METRICS_AUTHORITY_LABELS", "`unsafe` adds the authority label")
+INBOUND_REMOTE_IP_HEADER = _flag(
+    "INBOUND_REMOTE_IP_HEADER", "tell the application the client's address in l5d-remote-ip"
+)
 LOG = _text("LOG", "log filter; unset: warn,linkerd=info,hickory=error")
 LOG_FORMAT = _text("LOG_FORMAT", "plain or json; unset: plain")
 ACCESS_LOG = _text("ACCESS_LOG", "apache or json; unset: off")

@@ -6,8 +6,8 @@ import ipaddress
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
-from weft_identity.core.csr import check_csr_names, csr_from_der, ecdsa_key
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from weft_identity.core.csr import MAX_CSR_BYTES, check_csr_names, csr_from_der, ecdsa_key
 from weft_identity.core.refusal import CertifyRefused, RefusalReason
 from weft_identity.testing.pki import WEB, csr_for, make_csr
 
@@ -56,7 +56,7 @@ def test_foreign_common_name_is_refused() -> None:
 def test_bytes_that_are_no_request_are_refused(der: bytes) -> None:
     with pytest.raises(CertifyRefused) as refused:
         csr_from_der(der)
-    assert refused.value.reason is RefusalReason.REQUEST_INCOMPLETE
+    assert refused.value.reason is RefusalReason.CSR_MALFORMED
 
 
 def test_request_signed_by_another_key_is_refused() -> None:
@@ -64,7 +64,7 @@ def test_request_signed_by_another_key_is_refused() -> None:
     der[-1] ^= 1
     with pytest.raises(CertifyRefused) as refused:
         csr_from_der(bytes(der))
-    assert refused.value.reason is RefusalReason.REQUEST_INCOMPLETE
+    assert refused.value.reason is RefusalReason.CSR_MALFORMED
 
 
 def test_rsa_key_is_refused() -> None:
@@ -72,3 +72,16 @@ def test_rsa_key_is_refused() -> None:
     with pytest.raises(CertifyRefused) as refused:
         ecdsa_key(csr)
     assert refused.value.reason is RefusalReason.KEY_UNSUPPORTED
+
+
+def test_key_on_a_weak_curve_is_refused() -> None:
+    csr = csr_from_der(make_csr(x509.DNSName(WEB), key=ec.generate_private_key(ec.SECP224R1())))
+    with pytest.raises(CertifyRefused) as refused:
+        ecdsa_key(csr)
+    assert refused.value.reason is RefusalReason.KEY_WEAK
+
+
+def test_request_longer_than_any_honest_one_is_not_even_parsed() -> None:
+    with pytest.raises(CertifyRefused) as refused:
+        csr_from_der(csr_for(WEB) + b"\0" * MAX_CSR_BYTES)
+    assert refused.value.reason is RefusalReason.CSR_OVERSIZED
