@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import control, demo, proxy
+from bench import admission, control, demo, proxy
 
 BENCHMARKS: Final[dict[str, Callable[[list[str]], int]]] = {
     "demo": demo.run,
     "proxy": proxy.run,
     "control": control.run,
+    "admission": admission.run,
 }
 
 
