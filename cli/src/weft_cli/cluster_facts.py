@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from weft_common.kube.client import KubeClient, KubeError
@@ -27,7 +28,9 @@ from weft_cli.core.check_facts import (
     PodFacts,
     WebhookFacts,
 )
+from weft_cli.core.identity_view import is_overdue
 from weft_cli.errors import CliError
+from weft_cli.identity_client import identity_client
 from weft_cli.metrics_client import METRICS_API, VIZ_NAMESPACE, find_metrics_api, metrics_client
 
 CONTROL_PLANE_NAMESPACE: Final = "linkerd"
@@ -61,7 +64,10 @@ async def gather_facts(
         for raw in (*own["items"], *viz["items"], *meshed["items"])
         for pod in [pod_facts(raw)]
     }
+    reported, overdue = await _certificates(kube, namespace)
     return ClusterFacts(
+        reported_trust=reported,
+        overdue=overdue,
         server=kube.config.server,
         server_version=str(version.get("gitVersion", "")),
         namespace_exists=namespace_object is not None,
@@ -175,6 +181,20 @@ def _secret(secret: dict[str, Any] | None, *names: str) -> str | None:
         if name in data:
             return base64.b64decode(data[name]).decode(errors="replace")
     return None
+
+
+async def _certificates(
+    kube: KubeClient, namespace: str
+) -> tuple[dict[tuple[str, str], frozenset[str]], tuple[str, ...]]:
+    """What proxies report; nothing where identity cannot be asked from here, which other checks are about."""
+    try:
+        async with identity_client(kube, namespace, None) as client:
+            found = (await client.list()).certificates
+    except (CliError, KubeError):
+        return {}, ()
+    now = datetime.now(UTC)
+    reported = {(c.namespace, c.pod): frozenset(c.trusted_anchors) for c in found if c.trusted_anchors}
+    return reported, tuple(f"{c.namespace}/{c.pod}" for c in found if is_overdue(c, now))
 
 
 async def _metrics_api(kube: KubeClient, api_addr: str | None) -> MetricsApiFacts | None:

@@ -5,6 +5,7 @@ The double keeps the engine's contract (events in, commands out, tunnels on abst
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import os
 import signal
@@ -26,22 +27,30 @@ from weft_proto.linkerd.inbound_pb2_grpc import (
 )
 from weft_proto.linkerd.outbound_pb2_grpc import OutboundPoliciesServicer, add_OutboundPoliciesServicer_to_server
 from weft_proto.weft import engine_pb2
+from weft_proto.weft import identity_pb2 as identity_weft_pb2
+from weft_proto.weft.identity_pb2_grpc import TrustServicer, add_TrustServicer_to_server
 from weft_proxy.app import EXIT_FAILED, EXIT_OK, App
 from weft_proxy.config import read_settings
 from weft_proxy.core.addresses import socket_addr_to_message
 from weft_proxy.core.log_filter import LogFilter
+from weft_proxy.core.trust import anchor_ids
 from weft_proxy.core.values import parse_socket_addr
 from weft_proxy.key_files import KeyAndCsr
 from weft_proxy.logs import LogSink
 from weft_proxy.ports import EngineFault, LeafRejected
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+BOTH = PEM + PEM.replace("AAAA", "BBBB")
 DST = socket_addr_to_message(parse_socket_addr("10.1.2.3:80"))
 EXTERNAL = socket_addr_to_message(parse_socket_addr("192.0.2.1:443"))
 WAIT_S = 10.0
 
 Replies = asyncio.Queue[Any]
 """What a stream sends: a message, a status code to abort with, or None to end OK."""
+
+
+def sha256(der: bytes) -> str:
+    return hashlib.sha256(der).hexdigest()
 
 
 class EngineDouble:
@@ -114,6 +123,7 @@ class ControlPlane(IdentityServicer, DestinationServicer, InboundServerPoliciesS
     def __init__(self) -> None:
         self.certify: asyncio.Queue[grpc.StatusCode | bytes] = asyncio.Queue()
         self.tokens: list[bytes] = []
+        self.issuer = b"issuer"
         self.opened: defaultdict[str, asyncio.Queue[tuple[Any, Replies]]] = defaultdict(asyncio.Queue)
         self.closed: asyncio.Queue[str] = asyncio.Queue()
 
@@ -123,7 +133,7 @@ class ControlPlane(IdentityServicer, DestinationServicer, InboundServerPoliciesS
         if not isinstance(reply, bytes):
             await context.abort(reply, "as the test wants")
             raise AssertionError("abort raises")
-        response = identity_pb2.CertifyResponse(leaf_certificate=reply)
+        response = identity_pb2.CertifyResponse(leaf_certificate=reply, intermediate_certificates=[self.issuer])
         response.valid_until.FromDatetime(datetime.now(UTC) + timedelta(days=1))
         return response
 
@@ -164,6 +174,32 @@ class ControlPlane(IdentityServicer, DestinationServicer, InboundServerPoliciesS
                 pass
 
 
+class TrustPlane(TrustServicer):
+    """Tells what a test puts into its queue, keeps what proxies report."""
+
+    def __init__(self) -> None:
+        self.updates: asyncio.Queue[identity_weft_pb2.TrustUpdate] = asyncio.Queue()
+        self.reports: asyncio.Queue[identity_weft_pb2.ProxyReport] = asyncio.Queue()
+
+    async def Follow(
+        self, request_iterator: AsyncIterator[identity_weft_pb2.ProxyReport], context: Any
+    ) -> AsyncIterator[identity_weft_pb2.TrustUpdate]:
+        listening = asyncio.ensure_future(self._listen(request_iterator))
+        try:
+            while True:
+                yield await self.updates.get()
+        finally:
+            listening.cancel()
+
+    async def _listen(self, reports: AsyncIterator[identity_weft_pb2.ProxyReport]) -> None:
+        async for report in reports:
+            self.reports.put_nowait(report)
+
+    async def report(self) -> identity_weft_pb2.ProxyReport:
+        async with asyncio.timeout(WAIT_S):
+            return await self.reports.get()
+
+
 class OutboundPlane(OutboundPoliciesServicer):
     """Apart from the rest because its Get is another Get."""
 
@@ -181,9 +217,12 @@ class OutboundPlane(OutboundPoliciesServicer):
 class Mesh:
     """One app under test with what surrounds it."""
 
-    def __init__(self, engine: EngineDouble, plane: ControlPlane, app: asyncio.Task[int], log: io.StringIO) -> None:
+    def __init__(
+        self, engine: EngineDouble, plane: ControlPlane, trust: TrustPlane, app: asyncio.Task[int], log: io.StringIO
+    ) -> None:
         self.engine = engine
         self.plane = plane
+        self.trust = trust
         self.app = app
         self.log = log
 
@@ -240,6 +279,8 @@ def start(tmp_path: Path) -> Start:
         add_DestinationServicer_to_server(plane, server)
         add_InboundServerPoliciesServicer_to_server(plane, server)
         add_OutboundPoliciesServicer_to_server(OutboundPlane(plane), server)
+        trust = TrustPlane()
+        add_TrustServicer_to_server(trust, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         environ = {
@@ -267,7 +308,7 @@ def start(tmp_path: Path) -> Start:
             app = App(settings, engine, CryptographyDouble(), KeyAndCsr(b"key", b"csr"), PEM, sink)
             task = group.create_task(app.run())
             try:
-                yield Mesh(engine, plane, task, log)
+                yield Mesh(engine, plane, trust, task, log)
             finally:
                 task.cancel()
                 await asyncio.wait([task])
@@ -305,6 +346,46 @@ async def test_refused_and_forged_certificates_are_asked_for_again_with_a_fresh_
         assert 'control_identity_cert_refreshes_total{result="error"} 3\n' in text
         assert text.startswith("engine_up 1\n")
         assert text.endswith("# EOF\n")
+
+
+async def test_bundle_is_taken_up_while_running_reported_and_kept_for_a_restart(start: Start, tmp_path: Path) -> None:
+    async with start() as mesh:
+        first = await mesh.trust.report()
+        assert (first.identity, first.token, list(first.trusted_anchors)) == ("web.shop", b"first", anchor_ids(PEM))
+        mesh.trust.updates.put_nowait(identity_weft_pb2.TrustUpdate(bundle_pem=BOTH, issuer_id="i"))
+        assert (await mesh.engine.command("set_trust_anchors")).pem == BOTH
+        second = await mesh.trust.report()
+        assert (second.token, list(second.trusted_anchors)) == (b"", anchor_ids(BOTH))
+        kept = tmp_path / "trust-anchors.pem"
+        assert kept.read_text() == BOTH
+        assert kept.stat().st_mode & 0o777 == 0o600
+
+
+async def test_mounted_bundle_is_followed_and_a_broken_one_changes_nothing(start: Start, tmp_path: Path) -> None:
+    mounted = tmp_path / "ca-bundle.crt"
+    mounted.write_text(PEM)
+    async with start(IDENTITY_TRUST_ANCHORS_FILE=str(mounted)) as mesh:
+        await mesh.trust.report()
+        mounted.write_text(BOTH)
+        assert (await mesh.engine.command("set_trust_anchors")).pem == BOTH
+        mesh.trust.updates.put_nowait(identity_weft_pb2.TrustUpdate(bundle_pem=PEM.replace("AAAA", "A?AA")))
+        mesh.trust.updates.put_nowait(identity_weft_pb2.TrustUpdate(bundle_pem=PEM))
+        assert (await mesh.engine.command("set_trust_anchors")).pem == PEM
+        assert "New trust bundle not used" in mesh.log.getvalue()
+
+
+async def test_leaf_of_another_issuer_is_replaced_at_once(start: Start) -> None:
+    async with start(IDENTITY_MIN_REFRESH="10s") as mesh:
+        mesh.plane.issuer = b"old issuer"
+        await mesh.certified()
+        mesh.trust.updates.put_nowait(identity_weft_pb2.TrustUpdate(bundle_pem=PEM, issuer_id=sha256(b"old issuer")))
+        mesh.plane.issuer = b"new issuer"
+        mesh.trust.updates.put_nowait(identity_weft_pb2.TrustUpdate(bundle_pem=PEM, issuer_id=sha256(b"new issuer")))
+        mesh.plane.certify.put_nowait(b"second leaf")
+        assert (await mesh.engine.command("set_identity")).leaf_der == b"second leaf"
+        async with asyncio.timeout(WAIT_S):
+            while (await mesh.trust.report()).leaf_issuer_id != sha256(b"new issuer"):
+                pass
 
 
 async def test_target_is_answered_by_policy_and_profile_and_kept_current(start: Start) -> None:

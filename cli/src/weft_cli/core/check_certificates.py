@@ -9,6 +9,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -18,9 +19,18 @@ from cryptography.hazmat.primitives.serialization import (
 from weft_cli.core.check_facts import ClusterFacts
 from weft_cli.core.check_model import Category, Check, verdict
 
-SOON: Final = timedelta(days=60)
-NEW_ISSUER: Final = "make a new issuer certificate and put it into the Secret linkerd-identity-issuer"
-NEW_ANCHOR: Final = "make a new trust anchor and add it to the ConfigMap linkerd-identity-trust-roots"
+WARN_DAYS: Final = (7, 30, 60)
+SOON: Final = timedelta(days=WARN_DAYS[-1])
+NEW_ISSUER: Final = "replace it while traffic flows: weft identity rotate issuer"
+NEW_ANCHOR: Final = "replace it while traffic flows: weft identity rotate anchor"
+DEAD_ISSUER: Final = (
+    "no certificate can be renewed, so connections fail as the ones in use expire. "
+    "Recover: weft identity rotate issuer; proxies then renew by themselves"
+)
+DEAD_ANCHOR: Final = (
+    "no certificate can be renewed, so connections fail as the ones in use expire. "
+    "Recover: weft identity rotate anchor, then restart the pods that `weft identity rotate status` names"
+)
 NEW_WEBHOOK: Final = "install the chart weft-injector again, or renew the Secret linkerd-proxy-injector-k8s-tls"
 
 
@@ -45,7 +55,7 @@ def identity_category(facts: ClusterFacts, now: datetime) -> Category:
         verdict(
             "trust anchors are within their validity period",
             [problem for anchor in anchors if (problem := _out_of_time(anchor, now))],
-            NEW_ANCHOR,
+            DEAD_ANCHOR,
             fatal=True,
         ),
         _lasting("trust anchors are valid for at least 60 days", anchors, now, NEW_ANCHOR),
@@ -58,7 +68,7 @@ def identity_category(facts: ClusterFacts, now: datetime) -> Category:
         verdict(
             "issuer cert is within its validity period",
             [problem for problem in [_out_of_time(issuer, now)] if problem],
-            NEW_ISSUER,
+            DEAD_ISSUER,
             fatal=True,
         ),
         _lasting("issuer cert is valid for at least 60 days", [issuer], now, NEW_ISSUER),
@@ -99,15 +109,18 @@ def data_plane_category(facts: ClusterFacts) -> Category:
     anchors, problem = _certificates(facts.trust_anchors_pem, "")
     if problem:
         return Category("linkerd-identity-data-plane", ())
-    wanted = {_fingerprint(anchor) for anchor in anchors}
+    wanted = _ids(anchors)
     different = []
     for pod in facts.pods:
-        if pod.trust_anchors is None or pod.is_terminating or pod.phase != "Running":
+        if pod.is_terminating or pod.phase != "Running":
             continue
-        own, own_problem = _certificates(pod.trust_anchors, "")
-        if own_problem or {_fingerprint(anchor) for anchor in own} != wanted:
+        trusted = facts.reported_trust.get((pod.namespace, pod.name))
+        if trusted is None and pod.trust_anchors is not None:
+            # A proxy that does not report keeps what its pod was made with.
+            trusted = _ids(_certificates(pod.trust_anchors, "")[0])
+        if trusted is not None and trusted != wanted:
             different.append(f"{pod.namespace}/{pod.name}")
-    problems = [f"another bundle in {', '.join(different[:5])}{' and more' if len(different) > 5 else ''}"]
+    problems = [_few("another bundle in ", different)]
     return Category(
         "linkerd-identity-data-plane",
         (
@@ -117,8 +130,22 @@ def data_plane_category(facts: ClusterFacts) -> Category:
                 "restart these pods to give them the current trust anchors",
                 warning=True,
             ),
+            verdict(
+                "data plane proxies renew their certificates in time",
+                [_few("overdue: ", facts.overdue)] if facts.overdue else [],
+                "see what keeps them: kubectl logs -n NAMESPACE POD -c linkerd-proxy",
+                warning=True,
+            ),
         ),
     )
+
+
+def _few(what: str, names: Sequence[str]) -> str:
+    return f"{what}{', '.join(names[:5])}{' and more' if len(names) > 5 else ''}"
+
+
+def _ids(certificates: Sequence[x509.Certificate]) -> frozenset[str]:
+    return frozenset(c.fingerprint(SHA256()).hex() for c in certificates)
 
 
 def _certificates(pem: str | None, where: str) -> tuple[list[x509.Certificate], str]:
@@ -167,8 +194,14 @@ def _out_of_time(certificate: x509.Certificate, now: datetime) -> str:
 
 def _lasting(description: str, certificates: Sequence[x509.Certificate], now: datetime, hint: str) -> Check:
     soon = [c for c in certificates if c.not_valid_after_utc < now + SOON]
-    problems = [f"{_name(c)} expires on {_time(c.not_valid_after_utc)}" for c in soon]
+    problems = [f"{_name(c)} expires on {_time(c.not_valid_after_utc)}{_within(c, now)}" for c in soon]
     return verdict(description, problems, hint, warning=True)
+
+
+def _within(certificate: x509.Certificate, now: datetime) -> str:
+    left = certificate.not_valid_after_utc - now
+    days = next((days for days in WARN_DAYS if left < timedelta(days=days)), None)
+    return "" if days is None or left <= timedelta() else f", in less than {days} days"
 
 
 def chains_to_any(chain: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate]) -> bool:

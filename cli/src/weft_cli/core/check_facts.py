@@ -67,7 +67,11 @@ class MetricsApiFacts:
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """None stands for an object that does not exist."""
+    """None stands for an object that does not exist.
+
+    reported_trust: ids of the anchors in use, by namespace and pod, of proxies that report them. overdue: pods whose
+    certificate should have been renewed by now.
+    """
 
     server: str
     server_version: str
@@ -81,6 +85,8 @@ class ClusterFacts:
     issuer_key_pem: str | None
     webhook: WebhookFacts | None
     metrics_api: MetricsApiFacts | None
+    reported_trust: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    overdue: tuple[str, ...] = ()
 
     def pods_in(self, namespace: str, owner: str = "") -> list[PodFacts]:
         """Pods of a namespace that are not on their way out, optionally of one Deployment."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from weft_cli.core.check_control_plane import CONTROL_PLANE, report, unreachable_report
 from weft_cli.core.check_facts import ClusterFacts, MetricsApiFacts, PodFacts, WebhookFacts
@@ -228,3 +229,29 @@ def test_json_has_the_names_other_tools_read() -> None:
         "result": "success",
     }
     assert category["checks"][1]["result"] == "error"
+
+
+def test_proxy_that_reports_is_believed_over_what_its_pod_was_made_with() -> None:
+    ids = frozenset({ANCHOR.certificate.fingerprint(SHA256()).hex()})
+    found = look(pods=with_pod("cart", trust_anchors=issue("old root").pem), reported_trust={("shop", "cart-1"): ids})
+    assert all(check.result is Result.SUCCESS for check in found.checks)
+
+
+def test_certificate_that_was_not_renewed_in_time_is_a_warning() -> None:
+    assert the_only_trouble(look(overdue=("shop/cart-1",))).error == "overdue: shop/cart-1"
+
+
+@pytest.mark.parametrize("kind", ["anchor", "issuer"])
+def test_expired_certificate_is_explained_once_with_the_command_that_recovers(kind: str) -> None:
+    anchor = issue("root", days=-0.5) if kind == "anchor" else ANCHOR
+    issuer = issue("issuer", anchor, days=-0.5 if kind == "issuer" else 365)
+    found = look(trust_anchors_pem=anchor.pem, issuer_pem=issuer.pem, issuer_key_pem=issuer.key_pem)
+    assert "expired on" in the_only_trouble(found).error
+    assert f"weft identity rotate {kind}" in the_only_trouble(found).hint
+
+
+@pytest.mark.parametrize(("days", "within"), [(59, "60 days"), (29, "30 days"), (6, "7 days")])
+def test_warning_grows_as_the_end_comes_nearer(days: int, within: str) -> None:
+    issuer = issue("issuer", ANCHOR, days=days)
+    found = look(issuer_pem=issuer.pem, issuer_key_pem=issuer.key_pem)
+    assert the_only_trouble(found).error.endswith(f"in less than {within}")
