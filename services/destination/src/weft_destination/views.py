@@ -21,16 +21,29 @@ A = TypeVar("A")
 # Distinct states that streams of one view lag behind by; beyond it an encoding is made again.
 _REMEMBERED_ENCODINGS: Final = 16
 
+# Answers of a view that many read follow each other no faster than this: about five times what it takes to write one
+# message (100 µs), so that no view's churn takes more than a fifth of the core.
+_MANY_READERS: Final = 50
+_SPACING_PER_READER_S: Final = 0.0005
+_MAX_SPACING_S: Final = 1.0
+
 
 class View(Generic[A]):
-    """The latest answer to one question. value: replaced, never changed."""
+    """The latest answer to one question. value: what readers are told; replaced, never changed.
+
+    newest: ahead of value for a moment where many read and answers change quickly. A rolling restart changes the answer
+    with each pod; telling a thousand readers of each would cost a core for seconds, and they only want the last.
+    """
 
     def __init__(self, value: A, topics: frozenset[Topic]) -> None:
         self.value = value
+        self.newest = value
         self.topics = topics
         self.readers = 0
         self._next = asyncio.Event()
         self._encoded: dict[int, tuple[object, tuple[bytes, ...]]] = {}
+        self._may_publish_at = 0.0
+        self._publishing: asyncio.TimerHandle | None = None
 
     def encoded(self, have: object, encode: Callable[[], Iterable[bytes]]) -> tuple[bytes, ...]:
         """What brings a reader from `have` to `value`, encoded once for all readers that have the same object."""
@@ -47,16 +60,37 @@ class View(Generic[A]):
         if self.value is value:
             await self._next.wait()
 
-    def replace(self, value: A) -> None:
-        """Publish a new answer."""
-        self.value = value
-        self._encoded.clear()
-        self.wake()
+    def offer(self, value: A) -> None:
+        """Publish a new answer: at once, or as soon as the readers have had time for the last one."""
+        self.newest = value
+        if self._publishing is not None:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._may_publish_at:
+            self._publish()
+        else:
+            self._publishing = loop.call_at(self._may_publish_at, self._publish)
 
     def wake(self) -> None:
         """Let every reader look again."""
         waiting, self._next = self._next, asyncio.Event()
         waiting.set()
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        if self._publishing is not None:
+            self._publishing.cancel()
+
+    def _publish(self) -> None:
+        self._publishing = None
+        if self.newest == self.value:
+            # It changed there and back meanwhile.
+            return
+        spacing_s = min(_MAX_SPACING_S, self.readers * _SPACING_PER_READER_S) if self.readers >= _MANY_READERS else 0.0
+        self._may_publish_at = asyncio.get_running_loop().time() + spacing_s
+        self.value = self.newest
+        self._encoded.clear()
+        self.wake()
 
 
 class RefreshTopics(Protocol):
@@ -117,8 +151,8 @@ class Views(Generic[Q, A]):
         for question in touched:
             view = self._views[question]
             value = self._answer(question)
-            if value != view.value:
-                view.replace(value)
+            if value != view.newest:
+                view.offer(value)
                 self._on_change(question)
             elif NODES_TOPIC in topics:
                 # The answer stands, but a reader whose own node moved to another zone may now ask another question.
@@ -131,6 +165,7 @@ class Views(Generic[Q, A]):
 
     def _close(self, question: Q, view: View[A]) -> None:
         del self._views[question]
+        view.close()
         for topic in view.topics:
             questions = self._by_topic[topic]
             questions.discard(question)

@@ -173,3 +173,21 @@ async def test_snapshot_lives_on_while_somebody_listens_and_then_expires(cluster
         async with asyncio.timeout(10):
             while await redis.exists(SNAPSHOT):  # noqa: ASYNC110 - nor when one goes
                 await asyncio.sleep(0.05)
+
+
+async def test_a_crowd_is_told_the_last_of_many_quick_changes(cluster: Cluster) -> None:
+    await put_web(cluster, ("web-0", "10.1.0.1"))
+    async with served(cluster.kube) as stubs:
+        crowd = [Stream(stubs) for _ in range(100)]
+        await asyncio.gather(*(stream.next() for stream in crowd))
+        for turn in range(1, 30):
+            await cluster.put(raw_slice("web-1", "web", [raw_endpoint("web-0", "10.1.0.1")], port=8080 + turn))
+
+        async def told_the_last(stream: Stream) -> int:
+            messages = 1
+            while addresses(a.addr for a in (await stream.next()).add.addrs) != [("10.1.0.1", 8109)]:
+                messages += 1
+            return messages
+
+        # Each change is an addition and a removal.
+        assert max(await asyncio.gather(*map(told_the_last, crowd))) < 2 * 29
