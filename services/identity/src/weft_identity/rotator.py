@@ -35,6 +35,7 @@ ISSUER: Final = "linkerd-identity-issuer"
 # Certificate and key names by Secret scheme: linkerd.io/tls first, then kubernetes.io/tls.
 PAIRS: Final = (("crt.pem", "key.pem"), ("tls.crt", "tls.key"))
 _LOOK_EVERY_S: Final = 1.0
+_REST_SHARE: Final = 10.0
 _CONFLICT: Final = 409
 _NOT_FOUND: Final = 404
 
@@ -90,10 +91,15 @@ class Rotator:
     async def run(self, pods_known: asyncio.Event) -> None:
         """Until cancelled. pods_known: gates are not looked at before the cluster's pods are."""
         await pods_known.wait()
+        loop = asyncio.get_running_loop()
+        wait_s = _LOOK_EVERY_S
         while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(wait_s)
+            began = loop.time()
             if self.index.text:
                 await self._look()
+            # Looking through tens of thousands of certificates takes a while, which Certify shall not notice.
+            wait_s = max(_LOOK_EVERY_S, _REST_SHARE * (loop.time() - began))
 
     async def _look(self) -> None:
         try:

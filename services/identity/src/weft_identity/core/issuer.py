@@ -158,12 +158,12 @@ def _check_is_ca(certificate: x509.Certificate, below: int = 0) -> None:
 
 
 def _out_of_time(certificate: x509.Certificate, now: datetime) -> str:
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if start <= now <= end:
+        # Asked for every signature: names are written out only when there is something to say.
+        return ""
     name = certificate.subject.rfc4514_string()
-    if now < certificate.not_valid_before_utc:
-        return f"{name} is not valid before {certificate.not_valid_before_utc.isoformat()}"
-    if now > certificate.not_valid_after_utc:
-        return f"{name} expired at {certificate.not_valid_after_utc.isoformat()}"
-    return ""
+    return f"{name} is not valid before {start.isoformat()}" if now < start else f"{name} expired at {end.isoformat()}"
 
 
 def _is_issued_by(certificate: x509.Certificate, parent: x509.Certificate) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -63,7 +64,7 @@ def issue_leaf(
         # Without a subject the alternative name is all there is, and then it must be critical (RFC 5280 4.2.1.6).
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(identity)]), critical=not list(subject))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False)
+        .add_extension(_authority_key(issuer.certificate), critical=False)
         # An RSA issuer signs with PKCS#1, which is what proxies verify; the leaf's own key stays ECDSA.
         .sign(issuer.key, hashes.SHA256())
     )
@@ -73,6 +74,13 @@ def issue_leaf(
         serial=serial,
         not_before=start,
         not_after=end,
+    )
+
+
+@lru_cache(maxsize=8)
+def _authority_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier(
+        x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest, None, None
     )
 
 

@@ -32,8 +32,9 @@ def make_ca(
     end: datetime = NOW + timedelta(days=365),
     is_ca: bool = True,
     path_length: int | None = None,
+    key: ec.EllipticCurvePrivateKey | None = None,
 ) -> CertifiedKey:
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     issuer_name, issuer_key = (parent[0].subject, parent[1]) if parent else (name(common_name), key)
     builder = (
         x509.CertificateBuilder()
@@ -46,6 +47,21 @@ def make_ca(
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=path_length), critical=True)
     )
     return builder.sign(issuer_key, hashes.SHA256()), key
+
+
+def rsa_ca(common_name: str, parent: CertifiedKey, bits: int) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
+    key = rsa.generate_private_key(65537, bits)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name(common_name))
+        .issuer_name(parent[0].subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - timedelta(days=1))
+        .not_valid_after(NOW + timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    return builder.sign(parent[1], hashes.SHA256()), key
 
 
 def issuer_of(made: CertifiedKey, *intermediates: x509.Certificate) -> Issuer:
@@ -72,7 +88,7 @@ def pem(*certificates: x509.Certificate) -> bytes:
     return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates)
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

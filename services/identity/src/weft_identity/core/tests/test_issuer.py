@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from cryptography import x509
+from weft_identity.core.csr import csr_from_der
 from weft_identity.core.issuer import (
     IssuerUnusable,
     check_issuer,
@@ -12,7 +14,8 @@ from weft_identity.core.issuer import (
     key_id,
     roots_from_pem,
 )
-from weft_identity.testing.pki import NOW, issuer_of, key_pem, make_ca, pem
+from weft_identity.core.leaf import Lifetime, issue_leaf
+from weft_identity.testing.pki import NOW, WEB, csr_for, issuer_of, key_pem, make_ca, pem, rsa_ca
 
 
 def test_issuer_signed_by_a_root_is_usable() -> None:
@@ -101,3 +104,30 @@ def test_key_id_is_the_same_for_a_renewed_certificate_of_one_key() -> None:
     root = make_ca("root")
     assert key_id(root[0]) == key_id(root[0])
     assert key_id(root[0]) != key_id(make_ca("root")[0])
+
+
+def test_rsa_issuer_signs_and_a_weak_one_does_not() -> None:
+    root = make_ca("root")
+    certificate, key = rsa_ca("issuer", root, 2048)
+    issuer = issuer_from_pem(pem(certificate), key_pem(key))
+    assert check_issuer(issuer, [root[0]], NOW) == root[0]
+    csr = csr_from_der(csr_for(WEB))
+    leaf = issue_leaf(issuer, csr, WEB, NOW, Lifetime(timedelta(hours=1), timedelta()), serial=1)
+    x509.load_der_x509_certificate(leaf.der).verify_directly_issued_by(certificate)
+    weak = rsa_ca("issuer", root, 1024)
+    with pytest.raises(IssuerUnusable, match="1024 bits"):
+        issuer_from_pem(pem(weak[0]), key_pem(weak[1]))
+
+
+def test_renewed_root_with_the_key_of_an_expired_one_is_found() -> None:
+    old = make_ca("root", end=NOW - timedelta(hours=1))
+    renewed = make_ca("root", key=old[1])
+    issuer = issuer_of(make_ca("issuer", old))
+    assert check_issuer(issuer, [old[0], renewed[0]], NOW) == renewed[0]
+
+
+def test_unreadable_key_is_never_quoted() -> None:
+    secret = key_pem(make_ca("a")[1]).replace(b"PRIVATE", b"PRIVAT")
+    with pytest.raises(IssuerUnusable) as refused:
+        issuer_from_pem(pem(make_ca("a")[0]), secret)
+    assert secret.decode().splitlines()[1] not in str(refused.value)
