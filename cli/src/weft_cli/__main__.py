@@ -28,6 +28,9 @@ COMMANDS: Final = {
     "validate": LazyCommand(
         "weft_cli.commands.validate:validate", "Check manifests of policy and routes, by file and line."
     ),
+    "explain": LazyCommand("weft_cli.commands.explain:explain", "What a request would meet: route, backends, policy."),
+    "policy": LazyCommand("weft_cli.commands.policy:app", "Test policy and routes: what requests should meet."),
+    "diagnostics": LazyCommand("weft_cli.commands.diagnostics:app", "What the control plane tells proxies."),
     "inject": LazyCommand("weft_cli.inject:inject", "Add the proxy to Kubernetes manifests."),
     "uninject": LazyCommand("weft_cli.inject:uninject", "Take the proxy out of Kubernetes manifests."),
     "dashboard": LazyCommand("weft_cli.commands.dashboard:dashboard", "Open the web UI."),

@@ -43,3 +43,9 @@ WindowOption = Annotated[
     str, typer.Option("-t", "--time-window", metavar="DURATION", help="Time to look back over, such as 30s or 5m.")
 ]
 JsonOrTextOption = Annotated[JsonOrText, typer.Option("-o", "--output", help="Form of the output.")]
+FilesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-f", "--filename", metavar="FILE|DIR", help="Ask these manifests instead of a cluster; may be repeated."
+    ),
+]
