@@ -7,7 +7,7 @@ import hashlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft_injector.core.decision import SkipReason
@@ -365,6 +365,8 @@ PODS = st.fixed_dictionaries(
 )
 
 
+# How long one example takes is the machine's affair.
+@settings(deadline=None)
 @given(PODS, st.booleans(), st.booleans(), st.booleans())
 def test_patch_applies_to_any_pod_and_keeps_every_field_of_the_user(
     pod: dict[str, Any], native: bool, hold: bool, cni: bool
