@@ -282,7 +282,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="a tenth of the cluster; nothing is written to docs")
     options = parser.parse_args(arguments)
     sizes = QUICK_SIZES if options.quick else SIZES
-    report: dict[str, Any] = {"machine": machine(), "api": {}}
+    report: dict[str, Any] = {"machine": machine(), "services": sizes[-1] // ENDPOINTS, "api": {}}
     os.sched_setaffinity(0, {_REST_CORE})
     for name in options.api or [KUBE_APISERVER, *(other for other in BOOT if other != KUBE_APISERVER)]:
         with ExitStack() as stack:
