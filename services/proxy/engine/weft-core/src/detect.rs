@@ -11,6 +11,7 @@ pub enum Detected {
 pub const READ_LIMIT: usize = 1024;
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 const LONGEST_METHOD: usize = 32;
+const CLAIM: &[u8] = b" HTTP/1.";
 
 /// One read decides: shorter than 14 bytes is not HTTP, because no useful request head is.
 pub fn protocol_of(first_read: &[u8]) -> Detected {
@@ -25,7 +26,8 @@ pub fn protocol_of(first_read: &[u8]) -> Detected {
     }
 }
 
-/// True for `METHOD SP target SP HTTP/1.x` or any prefix of it, with no byte that such a line cannot hold.
+/// True for `METHOD SP target SP HTTP/1.x` or any prefix of it. A whole line that says HTTP/1 but holds a byte which it must
+/// not is HTTP too, to be refused as such: taken as bytes it would reach the application past the routes.
 fn begins_request_head(bytes: &[u8]) -> bool {
     let line = bytes.split(|b| *b == b'\n').next().unwrap_or(bytes);
     let complete = line.len() < bytes.len();
@@ -35,6 +37,9 @@ fn begins_request_head(bytes: &[u8]) -> bool {
     if method.is_empty() || method.len() > LONGEST_METHOD || !method.iter().all(|b| is_token(*b)) {
         return false;
     }
+    if complete && line.windows(CLAIM.len()).any(|part| part == CLAIM) {
+        return true;
+    }
     let Some(target) = parts.next() else {
         return !complete;
     };
@@ -43,7 +48,7 @@ fn begins_request_head(bytes: &[u8]) -> bool {
     }
     match parts.next() {
         None => !complete,
-        Some(version) if complete => matches!(version, b"HTTP/1.1" | b"HTTP/1.0"),
+        Some(_) if complete => false,
         Some(version) => {
             let version = version.strip_suffix(b"\r").unwrap_or(version);
             !target.is_empty() && (b"HTTP/1.1".starts_with(version) || b"HTTP/1.0".starts_with(version))
@@ -69,6 +74,13 @@ mod tests {
             "M-SEARCH * HTTP/1.1\r\n",
         ] {
             assert_eq!(protocol_of(text.as_bytes()), Detected::Http1, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_says_http1_is_http1_whatever_else_it_holds() {
+        for bytes in [&b"GET /a\x01b HTTP/1.1\r\n"[..], b"GET / HTTP/1.1\rhost: a\r\n\r\n", b"GET /a b HTTP/1.1\r\n"] {
+            assert_eq!(protocol_of(bytes), Detected::Http1);
         }
     }
 

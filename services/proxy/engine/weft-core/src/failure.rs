@@ -6,6 +6,8 @@ use std::fmt;
 pub enum Failure {
     NoRoute,
     Unauthorized,
+    /// By a local rate limit.
+    RateLimited,
     GatewayDomain,
     GatewayLoop,
     FailFast,
@@ -56,6 +58,7 @@ impl Failure {
         match self {
             Self::NoRoute | Self::GatewayDomain => 404,
             Self::Unauthorized => 403,
+            Self::RateLimited => 429,
             Self::GatewayLoop => 508,
             Self::FailFast | Self::ConnectTimeout | Self::TimedOut(_) | Self::ProfileTimeout => 504,
             Self::LoadShed => 503,
@@ -71,6 +74,7 @@ impl Failure {
         match self {
             Self::NoRoute | Self::GatewayDomain | Self::Redirected { .. } => 5,
             Self::Unauthorized => 7,
+            Self::RateLimited => 8,
             Self::GatewayLoop => 10,
             Self::FailFast | Self::ConnectTimeout | Self::TimedOut(_) | Self::ProfileTimeout => 4,
             Self::LoadShed | Self::Io(_) | Self::BackendUnusable(_) | Self::IdentityRequired { .. } => 14,
@@ -86,6 +90,7 @@ impl Failure {
         match self {
             Self::NoRoute
             | Self::Unauthorized
+            | Self::RateLimited
             | Self::GatewayDomain
             | Self::Injected { .. }
             | Self::InjectedGrpc { .. }
@@ -109,6 +114,7 @@ impl Failure {
         match self {
             Self::NoRoute
             | Self::Unauthorized
+            | Self::RateLimited
             | Self::Injected { .. }
             | Self::InjectedGrpc { .. }
             | Self::Redirected { .. } => None,
@@ -135,6 +141,7 @@ impl Failure {
             Self::TimedOut(Expired::Idle) => "IDLE_TIMEOUT",
             Self::Io(_) | Self::ConnectTimeout => "IO",
             Self::Unauthorized
+            | Self::RateLimited
             | Self::GatewayDomain
             | Self::GatewayLoop
             | Self::BackendUnusable(_)
@@ -150,6 +157,7 @@ impl fmt::Display for Failure {
         match self {
             Self::NoRoute => f.write_str("no route found for request"),
             Self::Unauthorized => f.write_str("client not authorized"),
+            Self::RateLimited => f.write_str("rate limit exceeded"),
             Self::GatewayDomain => f.write_str("not found"),
             Self::GatewayLoop => f.write_str("gateway loop detected"),
             Self::FailFast => f.write_str("no ready endpoint: fail fast"),
@@ -190,6 +198,7 @@ mod tests {
         let table = [
             (Failure::NoRoute, 404, 5, false),
             (Failure::Unauthorized, 403, 7, false),
+            (Failure::RateLimited, 429, 8, false),
             (Failure::GatewayDomain, 404, 5, false),
             (Failure::GatewayLoop, 508, 10, true),
             (Failure::FailFast, 504, 4, true),

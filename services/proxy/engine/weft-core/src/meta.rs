@@ -28,6 +28,11 @@ impl Meta {
         }
     }
 
+    /// Of the default policy that admits everybody and has what it would otherwise refuse logged.
+    pub fn is_audit(&self) -> bool {
+        self.group.is_empty() && self.kind == "default" && self.name == "audit"
+    }
+
     /// None when the message says nothing, which makes the policy around it invalid.
     pub fn from_wire(meta: Option<&wire::Metadata>) -> Option<Self> {
         Some(match meta?.kind.as_ref()? {

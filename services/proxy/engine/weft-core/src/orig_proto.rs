@@ -49,6 +49,23 @@ pub fn host_of<B>(request: &Request<B>) -> &str {
     }
 }
 
+/// Leaves an HTTP/1 request with one name for its host, so that nobody behind us reads another. None when it names several.
+/// Source: RFC 9112 3.2, 3.2.2.
+pub fn settle_host<B>(request: &mut Request<B>) -> Option<()> {
+    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+        return None;
+    }
+    if request.version() != Version::HTTP_2
+        && let Some(authority) = request.uri().authority()
+        && request.headers().get(header::HOST).is_none_or(|host| host.as_bytes() != authority.as_str().as_bytes())
+    {
+        // An authority is a valid header value: it has no control characters.
+        let host = HeaderValue::from_str(authority.as_str()).ok()?;
+        request.headers_mut().insert(header::HOST, host);
+    }
+    Some(())
+}
+
 /// Names another host wherever the request names one. None when it cannot stand there; the request is then unchanged.
 pub fn set_host<B>(request: &mut Request<B>, host: &str) -> Option<()> {
     let value = HeaderValue::from_str(host).ok()?;
@@ -147,6 +164,19 @@ mod tests {
         let mut bad = request(Version::HTTP_11, "/x", Some("a b"));
         assert_eq!(upgrade(&mut bad, "10.0.0.1:80"), None);
         assert_eq!(bad.version(), Version::HTTP_11);
+    }
+
+    #[test]
+    fn a_request_has_one_host_and_an_absolute_target_names_it() {
+        let mut absolute = request(Version::HTTP_11, "http://a.shop/x", Some("b.shop"));
+        assert_eq!(settle_host(&mut absolute), Some(()));
+        assert_eq!(absolute.headers().get(header::HOST).unwrap(), "a.shop");
+        let mut twice = request(Version::HTTP_11, "/x", Some("a.shop"));
+        twice.headers_mut().append(header::HOST, HeaderValue::from_static("b.shop"));
+        assert_eq!(settle_host(&mut twice), None);
+        let mut nameless = request(Version::HTTP_10, "/x", None);
+        assert_eq!(settle_host(&mut nameless), Some(()));
+        assert!(nameless.headers().is_empty());
     }
 
     #[test]

@@ -128,8 +128,8 @@ impl Admin {
             query: request.uri().query().unwrap_or_default(),
             headers: request.headers(),
         };
-        let route = policy.find_route(&view).ok_or(Failure::NoRoute)?;
-        policy.authorize(route, self.client.ip(), &self.tls).map(drop).ok_or(Failure::Unauthorized)
+        let matched = policy.find_route(&view).ok_or(Failure::NoRoute)?;
+        policy.authorize(matched.route, self.client.ip(), &self.tls).map(drop).ok_or(Failure::Unauthorized)
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Response<Body> {

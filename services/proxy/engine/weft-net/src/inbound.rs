@@ -256,7 +256,7 @@ async fn forward(proxy: &Arc<Proxy>, arrival: &Arrival, mut conn: Conn) -> io::R
                 let policy = arrival.port.policy();
                 if changed.is_ok() && policy.authorize(None, arrival.client.ip(), &arrival.tls).is_none() {
                     proxy.metrics.inbound_tcp_terminate.series(&arrival.authz_labels(&policy, |_| {})).incr();
-                    log_denial(proxy, arrival, "connection ended: the policy no longer admits the client");
+                    log_verdict(proxy, arrival, "connection ended: the policy no longer admits the client");
                     return Ok(());
                 }
             }
@@ -270,6 +270,9 @@ fn admit(proxy: &Proxy, arrival: &Arrival) -> bool {
         Some(authz) => {
             let labels = arrival.authz_labels(&policy, |labels| authz.short_labels("authz", labels));
             proxy.metrics.inbound_tcp_allow.series(&labels).incr();
+            if authz.is_audit() {
+                log_verdict(proxy, arrival, "connection allowed by the audit policy");
+            }
             if let Some(unmeshed) = arrival.unmeshed(proxy, |_| {}) {
                 unmeshed.incr();
             }
@@ -277,15 +280,18 @@ fn admit(proxy: &Proxy, arrival: &Arrival) -> bool {
         }
         None => {
             proxy.metrics.inbound_tcp_deny.series(&arrival.authz_labels(&policy, |_| {})).incr();
-            log_denial(proxy, arrival, "connection denied");
+            log_verdict(proxy, arrival, "connection denied");
             false
         }
     }
 }
 
-pub fn log_denial(proxy: &Proxy, arrival: &Arrival, what: &str) {
+/// What policy refused, or let in for the audit only.
+pub fn log_verdict(proxy: &Proxy, arrival: &Arrival, what: &str) {
+    proxy.events.log(Level::Info, "inbound", what, &facts(arrival));
+}
+
+fn facts(arrival: &Arrival) -> [(&'static str, String); 3] {
     let client_id = arrival.tls.client_id().map(|id| id.to_string()).unwrap_or_default();
-    let fields =
-        [("client", arrival.client.to_string()), ("client_id", client_id), ("target", arrival.target.to_string())];
-    proxy.events.log(Level::Info, "inbound", what, &fields);
+    [("client", arrival.client.to_string()), ("client_id", client_id), ("target", arrival.target.to_string())]
 }

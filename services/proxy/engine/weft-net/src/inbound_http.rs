@@ -1,37 +1,35 @@
-//! Requests for the application: authorize, say who the client is, undo what its proxy did, pass on (wire.md 3, 5.4).
+//! Requests for the application: admit, say who the client is, undo what its proxy did, pass on (wire.md 3, 5.4).
 
 use std::{sync::Arc, time::Instant};
 
 use http::{HeaderValue, Method, Request, Response, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use weft_core::{
+    balance::Rng,
     failure::Failure,
     headers::{self, CLIENT_ID},
-    inbound::ServerPolicy,
-    meta::Meta,
-    metrics::{Counter, HttpMetrics, Labels},
-    orig_proto::{self, OrigProto, host_of},
-    route::{RequestView, RouteIndex},
+    metrics::{HttpMetrics, InboundRouteSeries, RouteOutcome},
+    orig_proto::{self, OrigProto, settle_host},
 };
 
 use crate::{
+    admission::{Admission, Permitted},
     body::Body,
     client::{Client, Reusable, SendFailure},
     conn::Conn,
-    inbound::{Arrival, log_denial},
+    deadlines::Watched,
+    inbound::Arrival,
     proxy::Proxy,
     respond::{AnswerTo, Ended},
     serve::{Answer, BoxError, Handler, HttpVersion, ServeSettings},
     upgrade,
-    watch::ResponseWatch,
+    watch::{InboundWatch, RequestWatch, ResponseWatch, Sent},
 };
 
 /// Sends of one request over connections that turn out to be gone before anything was written.
 const MAX_UNSENT: usize = 5;
-/// Combinations of route and authorization whose series one connection remembers.
-const MAX_REMEMBERED: usize = 64;
 
 pub async fn serve(proxy: Arc<Proxy>, arrival: Arrival, conn: Conn, version: HttpVersion) {
     let client_id = arrival.tls.client_id().and_then(|id| HeaderValue::from_str(id).ok());
@@ -41,7 +39,7 @@ pub async fn serve(proxy: Arc<Proxy>, arrival: Arrival, conn: Conn, version: Htt
         arrival,
         client_id,
         application,
-        permits: Mutex::default(),
+        admission: Admission::default(),
         close: Notify::new(),
     });
     let settings = ServeSettings {
@@ -58,21 +56,9 @@ struct InboundHttp {
     arrival: Arrival,
     client_id: Option<HeaderValue>,
     application: Arc<Client>,
-    permits: Mutex<Vec<Permit>>,
+    admission: Admission,
     /// Ends the connection once what is in flight is answered.
     close: Notify,
-}
-
-/// Series of the requests that one authorization admitted to one route.
-#[derive(Clone)]
-struct Permit {
-    policy: Arc<ServerPolicy>,
-    route: Option<RouteIndex>,
-    authz: Meta,
-    authority: String,
-    http: Arc<HttpMetrics>,
-    allow: Arc<Counter>,
-    unmeshed: Option<Arc<Counter>>,
 }
 
 impl Handler for InboundHttp {
@@ -109,7 +95,11 @@ impl InboundHttp {
         if request.method() == Method::CONNECT && request.uri().authority().is_none() {
             return Err(Failure::InvalidRequest("CONNECT needs an authority").into());
         }
-        let http = self.authorize(&request)?;
+        settle_host(&mut request).ok_or(Failure::InvalidRequest("a request has one host"))?;
+        let Permitted { http, route, policy, matched } = self.admission.admit(&self.proxy, &self.arrival, &request)?;
+        if let Some(filters) = policy.filters(matched.route) {
+            filters.request(&mut request, matched.prefix, &mut Rng(self.proxy.random()))?;
+        }
         let switch = if orig.is_none() { upgrade::asked(&mut request) } else { None };
         if switch.is_none() {
             headers::strip_hop_by_hop(request.headers_mut());
@@ -121,11 +111,14 @@ impl InboundHttp {
         let method = request.method().clone();
         let started = Instant::now();
         let mut request = request.map(Body::incoming);
-        request.body_mut().count_request(&http);
+        let sent = watch_request(&mut request, started, &http, &route);
+        let inbound = InboundWatch { series: route, sent };
         let (mut response, mut reusable) = match self.send(request).await {
             Ok(answered) => answered,
             Err(ended) => {
                 http.failed(ended.status(), started.elapsed());
+                let outcome = RouteOutcome { http_status: Some(ended.status()), ..ended.route_outcome() };
+                inbound.ended(outcome, started);
                 return Err(ended);
             }
         };
@@ -141,86 +134,12 @@ impl InboundHttp {
         let mut watch = ResponseWatch::new(http, started, response.status().as_u16(), response.headers());
         watch.reusable = reusable;
         watch.fails_with_trailers = carried_version == Version::HTTP_2;
+        watch.inbound = Some(inbound);
         Ok(response.map(|incoming| {
             let mut body = Body::incoming(incoming);
             body.watch_response(watch);
             body
         }))
-    }
-
-    fn authorize(&self, request: &Request<Incoming>) -> Result<Arc<HttpMetrics>, Failure> {
-        let arrival = &self.arrival;
-        let policy = arrival.port.policy();
-        let view = RequestView {
-            method: request.method(),
-            host: host_of(request),
-            path: request.uri().path(),
-            query: request.uri().query().unwrap_or_default(),
-            headers: request.headers(),
-        };
-        let metrics = &self.proxy.metrics;
-        let Some(route) = policy.find_route(&view) else {
-            metrics.inbound_route_not_found.series(&arrival.authz_labels(&policy, |_| {})).incr();
-            return Err(Failure::NoRoute);
-        };
-        let Some(authz) = policy.authorize(route, arrival.client.ip(), &arrival.tls) else {
-            let labels = arrival.authz_labels(&policy, |labels| route_labels(&policy, route, labels));
-            metrics.inbound_http_deny.series(&labels).incr();
-            log_denial(&self.proxy, arrival, "request denied");
-            return Err(Failure::Unauthorized);
-        };
-        let authority =
-            if self.proxy.settings.inbound_metrics_authority_labels { host_of(request) } else { Default::default() };
-        let mut permits = self.permits.lock();
-        let known = permits.iter().find(|permit| {
-            Arc::ptr_eq(&permit.policy, &policy)
-                && permit.route == route
-                && permit.authz == *authz
-                && permit.authority == authority
-        });
-        let permit = match known {
-            Some(permit) => permit,
-            None => {
-                // Those of an older policy are not asked for again.
-                permits.retain(|permit| Arc::ptr_eq(&permit.policy, &policy));
-                if permits.len() >= MAX_REMEMBERED {
-                    permits.remove(0);
-                }
-                permits.push(self.permit(&policy, route, authz, authority));
-                &permits[permits.len() - 1]
-            }
-        };
-        permit.allow.incr();
-        if let Some(unmeshed) = &permit.unmeshed {
-            unmeshed.incr();
-        }
-        Ok(permit.http.clone())
-    }
-
-    fn permit(&self, policy: &Arc<ServerPolicy>, route: Option<RouteIndex>, authz: &Meta, authority: &str) -> Permit {
-        let mut labels = Labels::default().with("direction", "inbound");
-        if !authority.is_empty() {
-            labels.add("authority", authority);
-        }
-        labels.extend(&self.arrival.transport_labels(policy));
-        route_labels(policy, route, &mut labels);
-        authz.short_labels("authz", &mut labels);
-        let allow = self.arrival.authz_labels(policy, |labels| {
-            route_labels(policy, route, labels);
-            authz.short_labels("authz", labels);
-        });
-        Permit {
-            policy: policy.clone(),
-            route,
-            authz: authz.clone(),
-            authority: authority.to_owned(),
-            http: self.proxy.metrics.http.metrics(labels),
-            allow: self.proxy.metrics.inbound_http_allow.series(&allow),
-            unmeshed: self.arrival.unmeshed(&self.proxy, |labels| {
-                route_labels(policy, route, labels);
-                authz.short_labels("authz", labels);
-            }),
-        }
     }
 
     async fn send(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, Option<Reusable>), Ended> {
@@ -238,8 +157,23 @@ impl InboundHttp {
     }
 }
 
-fn route_labels(policy: &ServerPolicy, route: Option<RouteIndex>, labels: &mut Labels) {
-    let default = Meta::built_in("default");
-    let meta = route.and_then(|route| policy.route_meta(route)).unwrap_or(&default);
-    meta.short_labels("route", labels);
+/// When the request is sent whole: now if it has no body, else when its body has ended.
+fn watch_request(
+    request: &mut Request<Body>,
+    started: Instant,
+    http: &Arc<HttpMetrics>,
+    route: &Arc<InboundRouteSeries>,
+) -> Sent {
+    route.requests.incr();
+    if request.body().is_end_stream() {
+        http.requests.incr();
+        return Sent::At(started);
+    }
+    let watched = Watched::new(started);
+    request.body_mut().watch_request(RequestWatch {
+        count: Some(http.clone()),
+        frames: Some(route.request_frames.clone()),
+        watched: Some(watched.clone()),
+    });
+    Sent::When(watched)
 }

@@ -3,6 +3,7 @@
 
 mod accept;
 mod admin;
+mod admission;
 mod attempt;
 mod balancer;
 mod balancer_metrics;

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use weft_core::{
     failure::Failure,
     metrics::{
-        Counter, Family, Gauge, Histogram, HttpFamilies, Kind, LATENCY_MS, Labels, Registry, RouteFamilies, RouteKind,
+        Counter, Family, Gauge, Histogram, HttpFamilies, InboundRouteFamilies, Kind, LATENCY_MS, Labels, Registry,
+        RouteFamilies, RouteKind,
     },
     outbound::Carries,
 };
@@ -22,6 +23,7 @@ pub struct Metrics {
     pub inbound_http_allow: Arc<Family<Counter>>,
     pub inbound_http_deny: Arc<Family<Counter>>,
     pub inbound_route_not_found: Arc<Family<Counter>>,
+    pub inbound_ratelimit: Arc<Family<Counter>>,
     pub inbound_tcp_allow: Arc<Family<Counter>>,
     pub inbound_tcp_deny: Arc<Family<Counter>>,
     pub inbound_tcp_terminate: Arc<Family<Counter>>,
@@ -47,6 +49,8 @@ pub struct Metrics {
     pub outbound_route_close: Arc<Family<Counter>>,
     pub outbound_tls_open: Arc<Family<Counter>>,
     pub outbound_tls_close: Arc<Family<Counter>>,
+    pub inbound_http_routes: Arc<InboundRouteFamilies>,
+    pub inbound_grpc_routes: Arc<InboundRouteFamilies>,
     pub http_routes: Arc<RouteFamilies>,
     pub grpc_routes: Arc<RouteFamilies>,
     http_balancers: BalancerFamilies,
@@ -87,6 +91,10 @@ impl Metrics {
                 "inbound_http_route_not_found_total",
                 "Inbound HTTP requests that matched no route.",
             ),
+            inbound_ratelimit: counter(
+                "inbound_http_local_ratelimit_total",
+                "Inbound HTTP requests refused by a local rate limit.",
+            ),
             inbound_tcp_allow: counter("inbound_tcp_authz_allow_total", "Inbound TCP connections that were permitted."),
             inbound_tcp_deny: counter("inbound_tcp_authz_deny_total", "Inbound TCP connections that were refused."),
             inbound_tcp_terminate: counter(
@@ -126,6 +134,8 @@ impl Metrics {
             outbound_route_close: counter("outbound_tcp_route_close_total", "Closed connections of opaque routes."),
             outbound_tls_open: counter("outbound_tls_route_open_total", "Connections dispatched to TLS routes."),
             outbound_tls_close: counter("outbound_tls_route_close_total", "Closed connections of TLS routes."),
+            inbound_http_routes: InboundRouteFamilies::new(&registry, RouteKind::Http),
+            inbound_grpc_routes: InboundRouteFamilies::new(&registry, RouteKind::Grpc),
             http_routes: RouteFamilies::new(&registry, RouteKind::Http),
             grpc_routes: RouteFamilies::new(&registry, RouteKind::Grpc),
             http_balancers: BalancerFamilies::new(&registry, Carries::Http),

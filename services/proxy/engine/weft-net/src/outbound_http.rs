@@ -9,7 +9,7 @@ use weft_core::{
     balance::Rng,
     failure::Failure,
     headers::{self, DST_CANONICAL, REQUIRE_ID},
-    orig_proto::host_of,
+    orig_proto::{host_of, settle_host},
     outbound::{ClientProtocol, HttpRoutes, HttpRule, Limits, Plan, RuleKind},
     route::{RequestView, without_port},
 };
@@ -70,7 +70,7 @@ impl Handler for OutboundHttp {
 }
 
 impl OutboundHttp {
-    async fn respond(&self, request: Request<Incoming>) -> Result<Response<Body>, Ended> {
+    async fn respond(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Ended> {
         let _admitted = self.proxy.admit()?;
         let routing = self.target.discovered().await;
         if let Some(reason) = &routing.refusal {
@@ -79,6 +79,7 @@ impl OutboundHttp {
         if request.method() == Method::CONNECT && request.uri().authority().is_none() {
             return Err(Failure::InvalidRequest("CONNECT needs an authority").into());
         }
+        settle_host(&mut request).ok_or(Failure::InvalidRequest("a request has one host"))?;
         let started = Instant::now();
         let host = host_of(&request);
         let view = RequestView {

@@ -60,11 +60,12 @@ impl Ports {
             return Ok(());
         };
         let server = update.policy.as_ref().ok_or_else(|| "server policy is missing".to_owned());
-        let policy = server.and_then(ServerPolicy::from_wire).unwrap_or_else(|reason| {
+        let mut policy = server.and_then(ServerPolicy::from_wire).unwrap_or_else(|reason| {
             let fields = [("port", number.to_string()), ("reason", reason)];
             self.events.log(Level::Error, "inbound", "invalid policy: nobody but loopback is admitted", &fields);
             ServerPolicy::invalid()
         });
+        policy.succeed(&port.policy());
         port.policy.store(Arc::new(policy));
         port.changed.send_replace(());
         Ok(())

@@ -7,6 +7,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -31,6 +32,7 @@ pub struct Proxy {
     dns: OnceLock<Dns>,
     in_flight: AtomicUsize,
     rng: Mutex<Rng>,
+    started: Instant,
 }
 
 /// One request counted against the proxy's limit of concurrent requests.
@@ -53,6 +55,7 @@ impl Proxy {
             dns: OnceLock::new(),
             in_flight: AtomicUsize::new(0),
             rng: Mutex::new(Rng(seed())),
+            started: Instant::now(),
             events,
             metrics,
             settings,
@@ -71,6 +74,11 @@ impl Proxy {
     /// For draws by weight and ratio.
     pub fn random(&self) -> u64 {
         self.rng.lock().next_u64()
+    }
+
+    /// A clock for decisions that count time from any fixed moment.
+    pub fn since_start(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
     }
 
     /// Refuses what is beyond the limit of concurrent requests.

@@ -8,7 +8,7 @@ use weft_core::{
     breaker::Class,
     failure::Failure,
     headers::grpc_status,
-    metrics::{BackendSeries, Histogram, HttpMetrics, Outcome, RouteOutcome},
+    metrics::{BackendSeries, Histogram, HttpMetrics, InboundRouteSeries, Outcome, RouteOutcome},
 };
 
 use crate::{
@@ -43,6 +43,8 @@ pub struct ResponseWatch {
     pub reusable: Option<Reusable>,
     /// Boxed together: only outbound responses have them.
     pub outbound: Option<Box<OutboundWatch>>,
+    /// Of the inbound route, once per permitted request.
+    pub inbound: Option<InboundWatch>,
     pub latency_done: bool,
     pub ended: bool,
 }
@@ -57,6 +59,21 @@ pub struct OutboundWatch {
     pub deadlines: Option<Deadlines>,
     /// Of ServiceProfile routes: each try.
     pub actual: Option<Arc<HttpMetrics>>,
+}
+
+/// What an inbound response's body reports to besides.
+pub struct InboundWatch {
+    pub series: Arc<InboundRouteSeries>,
+    pub sent: Sent,
+}
+
+impl InboundWatch {
+    pub fn ended(&self, outcome: RouteOutcome, started: Instant) {
+        let now = Instant::now();
+        // A response that ends before its request was sent whole took no time after it.
+        let answer = now.saturating_duration_since(self.sent.at(now));
+        self.series.ended(outcome, now.saturating_duration_since(started), answer);
+    }
 }
 
 /// When a request was sent whole.
@@ -87,6 +104,7 @@ impl ResponseWatch {
             pending: None,
             reusable: None,
             outbound: None,
+            inbound: None,
             latency_done: false,
             ended: false,
         }
@@ -117,8 +135,11 @@ impl ResponseWatch {
         let is_grpc = self.is_grpc;
         let (status, grpc_status) = (self.status, if is_grpc { self.grpc_status } else { None });
         let legacy = self.outcome(error.label);
-        let Some(outbound) = &mut self.outbound else { return };
         let outcome = RouteOutcome { http_status: Some(status), grpc_status, error: error.reason };
+        if let Some(inbound) = &self.inbound {
+            inbound.ended(outcome, self.started);
+        }
+        let Some(outbound) = &mut self.outbound else { return };
         if let Some(backend) = &outbound.backend {
             let now = Instant::now();
             backend.ended(outcome, now.saturating_duration_since(outbound.sent.at(now)));
@@ -144,6 +165,9 @@ impl ResponseWatch {
     }
 
     pub fn data(&self, size: usize) {
+        if let Some(inbound) = &self.inbound {
+            inbound.series.response_frames.observe(size as f64);
+        }
         if let Some(outbound) = &self.outbound {
             if let Some(backend) = &outbound.backend {
                 backend.frames.observe(size as f64);

@@ -10,9 +10,9 @@ use super::{
     http::{Known, remember},
 };
 
-const FRAME_BYTES: &[f64] = &[128.0, 1024.0, 10240.0];
-const REQUEST_S: &[f64] = &[0.05, 0.5, 1.0, 10.0];
-const RESPONSE_S: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0];
+pub(super) const FRAME_BYTES: &[f64] = &[128.0, 1024.0, 10240.0];
+pub(super) const REQUEST_S: &[f64] = &[0.05, 0.5, 1.0, 10.0];
+pub(super) const RESPONSE_S: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0];
 
 const GRPC_NAMES: [&str; 17] = [
     "OK",

@@ -2,7 +2,6 @@
 
 mod compile;
 mod distribution;
-mod filters;
 mod profile;
 mod retry;
 mod timeouts;
@@ -17,7 +16,6 @@ use std::{
 use weft_proto::linkerd::{destination::DestinationProfile, outbound as wire};
 
 pub use distribution::{BackendIndex, Distribution, NoBackend, RouteBackend};
-pub use filters::{Filters, HeaderChange};
 pub use profile::{ProfileRoutes, ProfileRule};
 pub use retry::{Plan, ResponseHead, Retry};
 pub use timeouts::{Limits, Progress, Timeouts};
@@ -27,6 +25,7 @@ use crate::{
     balance::Load,
     breaker::Accrual,
     endpoint::EndpointInfo,
+    filters::Filters,
     meta::Meta,
     route::{RequestView, RouteTable},
 };

@@ -2,8 +2,10 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use weft_proto::linkerd::{
+    grpc_route as grpc,
     http_route::{self as wire, path_modifier},
     http_types::{Headers, Scheme, scheme},
+    inbound,
     outbound::{grpc_route, http_route},
 };
 
@@ -65,28 +67,19 @@ struct Ratio {
     denominator: u32,
 }
 
+const EMPTY: &str = "route filter is empty";
+
 impl Filters {
     pub fn from_http(filters: &[http_route::Filter]) -> Result<Self, String> {
         use http_route::filter::Kind;
         let mut out = Self::default();
         for filter in filters {
-            match filter.kind.as_ref().ok_or("route filter is empty")? {
-                Kind::FailureInjector(fail) => {
-                    let status = u16::try_from(fail.status).unwrap_or(500);
-                    let failure = Failure::Injected { status, message: fail.message.clone() };
-                    out.on_request.push(Filter::Fail { failure, ratio: Ratio::from_wire(fail.ratio.as_ref()) });
-                }
-                Kind::RequestHeaderModifier(m) => {
-                    let change = HeaderChange::from_wire(m.add.as_ref(), m.set.as_ref(), &m.remove)?;
-                    out.on_request.push(Filter::Headers(change));
-                }
-                Kind::ResponseHeaderModifier(m) => {
-                    out.on_response.push(HeaderChange::from_wire(m.add.as_ref(), m.set.as_ref(), &m.remove)?);
-                }
+            match filter.kind.as_ref().ok_or(EMPTY)? {
+                Kind::FailureInjector(fail) => out.on_request.push(Filter::fail_http(fail)),
+                Kind::RequestHeaderModifier(m) => out.on_request.push(Filter::Headers(HeaderChange::of_request(m)?)),
+                Kind::ResponseHeaderModifier(m) => out.on_response.push(HeaderChange::of_response(m)?),
                 Kind::Redirect(redirect) => out.on_request.push(Filter::Redirect(Redirect::from_wire(redirect)?)),
-                Kind::UrlRewrite(rewrite) => {
-                    out.on_request.push(Filter::Rewrite(Target::from_wire(&rewrite.host, rewrite.path.as_ref())?));
-                }
+                Kind::UrlRewrite(rewrite) => out.on_request.push(Filter::rewrite(rewrite)?),
             }
         }
         Ok(out)
@@ -96,24 +89,37 @@ impl Filters {
         use grpc_route::filter::Kind;
         let mut out = Self::default();
         for filter in filters {
-            match filter.kind.as_ref().ok_or("route filter is empty")? {
-                Kind::FailureInjector(fail) => {
-                    // Codes beyond the table read as UNKNOWN at every client.
-                    let code = u8::try_from(fail.code).ok().filter(|code| *code <= 16).unwrap_or(2);
-                    let failure = Failure::InjectedGrpc { code, message: fail.message.clone() };
-                    out.on_request.push(Filter::Fail { failure, ratio: Ratio::from_wire(fail.ratio.as_ref()) });
-                }
-                Kind::RequestHeaderModifier(m) => {
-                    let change = HeaderChange::from_wire(m.add.as_ref(), m.set.as_ref(), &m.remove)?;
-                    out.on_request.push(Filter::Headers(change));
-                }
-                Kind::ResponseHeaderModifier(m) => {
-                    out.on_response.push(HeaderChange::from_wire(m.add.as_ref(), m.set.as_ref(), &m.remove)?);
-                }
-                Kind::UrlRewrite(rewrite) => {
-                    out.on_request.push(Filter::Rewrite(Target::from_wire(&rewrite.host, rewrite.path.as_ref())?));
-                }
+            match filter.kind.as_ref().ok_or(EMPTY)? {
+                Kind::FailureInjector(fail) => out.on_request.push(Filter::fail_grpc(fail)),
+                Kind::RequestHeaderModifier(m) => out.on_request.push(Filter::Headers(HeaderChange::of_request(m)?)),
+                Kind::ResponseHeaderModifier(m) => out.on_response.push(HeaderChange::of_response(m)?),
+                Kind::UrlRewrite(rewrite) => out.on_request.push(Filter::rewrite(rewrite)?),
             }
+        }
+        Ok(out)
+    }
+
+    pub fn from_inbound_http(filters: &[inbound::http_route::Filter]) -> Result<Self, String> {
+        use inbound::http_route::filter::Kind;
+        let mut out = Self::default();
+        for filter in filters {
+            out.on_request.push(match filter.kind.as_ref().ok_or(EMPTY)? {
+                Kind::FailureInjector(fail) => Filter::fail_http(fail),
+                Kind::RequestHeaderModifier(m) => Filter::Headers(HeaderChange::of_request(m)?),
+                Kind::Redirect(redirect) => Filter::Redirect(Redirect::from_wire(redirect)?),
+            });
+        }
+        Ok(out)
+    }
+
+    pub fn from_inbound_grpc(filters: &[inbound::grpc_route::Filter]) -> Result<Self, String> {
+        use inbound::grpc_route::filter::Kind;
+        let mut out = Self::default();
+        for filter in filters {
+            out.on_request.push(match filter.kind.as_ref().ok_or(EMPTY)? {
+                Kind::FailureInjector(fail) => Filter::fail_grpc(fail),
+                Kind::RequestHeaderModifier(m) => Filter::Headers(HeaderChange::of_request(m)?),
+            });
         }
         Ok(out)
     }
@@ -144,6 +150,25 @@ impl Filters {
     }
 }
 
+impl Filter {
+    fn fail_http(fail: &wire::HttpFailureInjector) -> Self {
+        let status = u16::try_from(fail.status).unwrap_or(500);
+        let failure = Failure::Injected { status, message: fail.message.clone() };
+        Self::Fail { failure, ratio: Ratio::from_wire(fail.ratio.as_ref()) }
+    }
+
+    fn fail_grpc(fail: &grpc::GrpcFailureInjector) -> Self {
+        // Codes beyond the table read as UNKNOWN at every client.
+        let code = u8::try_from(fail.code).ok().filter(|code| *code <= 16).unwrap_or(2);
+        let failure = Failure::InjectedGrpc { code, message: fail.message.clone() };
+        Self::Fail { failure, ratio: Ratio::from_wire(fail.ratio.as_ref()) }
+    }
+
+    fn rewrite(rewrite: &wire::UrlRewrite) -> Result<Self, String> {
+        Ok(Self::Rewrite(Target::from_wire(&rewrite.host, rewrite.path.as_ref())?))
+    }
+}
+
 impl Ratio {
     fn from_wire(ratio: Option<&wire::Ratio>) -> Self {
         ratio.map_or(Self { numerator: 1, denominator: 1 }, |r| Self {
@@ -158,6 +183,14 @@ impl Ratio {
 }
 
 impl HeaderChange {
+    fn of_request(m: &wire::RequestHeaderModifier) -> Result<Self, String> {
+        Self::from_wire(m.add.as_ref(), m.set.as_ref(), &m.remove)
+    }
+
+    fn of_response(m: &wire::ResponseHeaderModifier) -> Result<Self, String> {
+        Self::from_wire(m.add.as_ref(), m.set.as_ref(), &m.remove)
+    }
+
     pub fn from_wire(add: Option<&Headers>, set: Option<&Headers>, remove: &[String]) -> Result<Self, String> {
         let name =
             |text: &str| HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is not a header name"));
