@@ -43,6 +43,7 @@ test-kubernetes: setup ## the control plane against kube-apiserver with etcd and
 	$(PY) -m pytest tests/kubernetes -m kubernetes $(PYTEST_ARGS)
 
 test: check test-rust test-kubernetes ## every test there is, end to end included
+	@scripts/h2spec
 	$(PY) -m pytest -m "root or e2e" $(PYTEST_ARGS)
 
 test-cluster: setup ## all of it on the cluster of KUBECONFIG=…, in real pods; see scripts/test-cluster for LOAD and others

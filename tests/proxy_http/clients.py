@@ -33,8 +33,7 @@ def connect_as_app(port: int, *, ip: str = POD) -> socket.socket:
 
 def connect_meshed(authority: Authority, identity: str, port: int) -> ssl.SSLSocket:
     """As a proxy that knows no transport header: mesh TLS to the port itself."""
-    context = authority.client_context(identity)
-    return context.wrap_socket(connect(port), server_hostname=IDENTITY)
+    return authority.client_context(identity).wrap_socket(connect(port), server_hostname=IDENTITY)
 
 
 def connect_direct(authority: Authority, identity: str, header: transport_pb2.Header | None) -> ssl.SSLSocket:
@@ -43,7 +42,11 @@ def connect_direct(authority: Authority, identity: str, header: transport_pb2.He
     stream = context.wrap_socket(connect(INBOUND_PORT), server_hostname=IDENTITY)
     if header is not None:
         body = header.SerializeToString()
-        stream.sendall(b"transport.l5d.io/v1\r\n\r\n" + struct.pack(">I", len(body)) + body)
+        try:
+            stream.sendall(b"transport.l5d.io/v1\r\n\r\n" + struct.pack(">I", len(body)) + body)
+        except OSError:
+            stream.close()
+            raise
     return stream
 
 
@@ -161,6 +164,19 @@ class Http2:
                         return Reply(status, headers, body, trailers)
                     case h2.events.StreamReset():
                         return Reply(status, headers, body, trailers, reset=int(event.error_code or 0))
+
+    def statuses(self, streams: list[int]) -> dict[int, int]:
+        """Status of each stream once all of them have ended."""
+        found: dict[int, int] = {}
+        open_streams = set(streams)
+        while open_streams:
+            for event in self._events():
+                if isinstance(event, h2.events.ResponseReceived):
+                    fields = {str(key): str(value) for key, value in event.headers or []}
+                    found[event.stream_id or 0] = int(fields[":status"])
+                if isinstance(event, h2.events.StreamEnded | h2.events.StreamReset):
+                    open_streams.discard(event.stream_id or 0)
+        return found
 
     def _events(self) -> list[h2.events.Event]:
         data = self.stream.recv(65536)

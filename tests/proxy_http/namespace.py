@@ -1,8 +1,8 @@
 """A network namespace for the calling thread, in which two addresses are intercepted as a pod's traffic is.
 
 The kernel gives a namespace to a thread, and new threads inherit it: an engine, a server or a client that is made
-inside runs inside. A connection from CLIENT arrives at the inbound listener, one from APP at the outbound listener; the
-proxy's own connections come from POD and pass.
+inside runs inside. A connection from CLIENT, or of a program in INBOUND_GROUP, arrives at the inbound listener; one
+from APP, or of a program in OUTBOUND_GROUP, at the outbound listener. The proxy's own come from POD and pass.
 """
 
 import contextlib
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 POD, CLIENT, APP = "10.99.0.1", "10.99.0.2", "10.99.0.3"
 POD6, CLIENT6, APP6 = "fd99::1", "fd99::2", "fd99::3"
 INBOUND_PORT, OUTBOUND_PORT, ADMIN_PORT = 4143, 4140, 4191
+INBOUND_GROUP, OUTBOUND_GROUP = 64143, 64140
+"""For programs that cannot be told what address to dial from."""
 CLONE_NEWNET = 0x40000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -50,8 +52,9 @@ def _set_up() -> None:
     for address in (POD6, CLIENT6, APP6):
         _run("ip", "addr", "add", f"{address}/128", "dev", "lo", "nodad")
     for tables, pod, client, app in (("iptables", POD, CLIENT, APP), ("ip6tables", POD6, CLIENT6, APP6)):
-        redirect = (tables, "-w", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-s")
-        to = ("-j", "REDIRECT", "--to-ports")
-        own = f"{INBOUND_PORT},{ADMIN_PORT}"
-        _run(*redirect, client, "-d", pod, "-m", "multiport", "!", "--dports", own, *to, str(INBOUND_PORT))
-        _run(*redirect, app, *to, str(OUTBOUND_PORT))
+        redirect = (tables, "-w", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-j", "REDIRECT", "--to-ports")
+        not_own = ("-m", "multiport", "!", "--dports", f"{INBOUND_PORT},{ADMIN_PORT}")
+        for dialled in (("-s", client), ("-m", "owner", "--gid-owner", str(INBOUND_GROUP))):
+            _run(*redirect, str(INBOUND_PORT), "-d", pod, *dialled, *not_own)
+        for dialled in (("-s", app), ("-m", "owner", "--gid-owner", str(OUTBOUND_GROUP))):
+            _run(*redirect, str(OUTBOUND_PORT), *dialled)

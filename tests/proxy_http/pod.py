@@ -51,6 +51,7 @@ class Pod:
         self.endpoints: dict[str, destination_pb2.Update] = {}
         """By discovery path."""
         self.logs: list[engine_pb2.Log] = []
+        self.admin_requests: list[engine_pb2.AdminRequest] = []
         self._ended = threading.Event()
         self._engine = weft_engine.Engine(engine_pb2.Settings(**(usual | settings)).SerializeToString())
         self._engine.start()
@@ -119,16 +120,19 @@ class Pod:
                 if update := self.endpoints.get(path):
                     self._apply(set_endpoints=engine_pb2.SetEndpoints(path=path, first_of_stream=True, update=update))
             case "admin_request":
+                self.admin_requests.append(event.admin_request)
                 response = engine_pb2.AdminResponse(id=event.admin_request.id, status=200, body=b"admin\n")
                 self._apply(admin_response=response)
 
     def _tell_target(self, asked: engine_pb2.DiscoverTarget) -> None:
         ip = asked.original_dst.ip
-        name = f"{POD if ip.WhichOneof('ip') == 'ipv4' else POD6}:{asked.original_dst.port}"
+        name = asked.authority or f"{POD if ip.WhichOneof('ip') == 'ipv4' else POD6}:{asked.original_dst.port}"
         answer = engine_pb2.SetOutboundTarget()
         if known := self.targets.get(name):
             answer.CopyFrom(known)
-        answer.original_dst.CopyFrom(asked.original_dst)
+        answer.authority = asked.authority
+        if asked.HasField("original_dst"):
+            answer.original_dst.CopyFrom(asked.original_dst)
         self._apply(set_outbound_target=answer)
 
 

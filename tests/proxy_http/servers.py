@@ -6,6 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+
 from .namespace import POD, POD6
 
 Talk = Callable[[socket.socket], None]
@@ -20,7 +26,7 @@ def listening(port: int, talk: Talk, *, ip: str = POD) -> Iterator[None]:
     with socket.create_server((ip, port), family=family) as server:
 
         def serve(connection: socket.socket) -> None:
-            with connection, contextlib.suppress(OSError, EOFError):
+            with connection, contextlib.suppress(OSError, EOFError, h2.exceptions.H2Error):
                 connection.settimeout(20)
                 talk(connection)
 
@@ -67,26 +73,29 @@ class Reader:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._seen = b""
+        self._seen = bytearray()
 
     def until(self, mark: bytes) -> bytes:
         """Including the mark. Raises EOFError."""
-        while mark not in self._seen:
+        while (at := self._seen.find(mark)) < 0:
             self._more()
-        found, _, self._seen = self._seen.partition(mark)
-        return found + mark
+        return self._take(at + len(mark))
 
     def exactly(self, count: int) -> bytes:
         while len(self._seen) < count:
             self._more()
-        found, self._seen = self._seen[:count], self._seen[count:]
-        return found
+        return self._take(count)
 
     def rest(self) -> bytes:
         with contextlib.suppress(EOFError):
             while True:
                 self._more()
-        return self._seen
+        return bytes(self._seen)
+
+    def _take(self, count: int) -> bytes:
+        found = bytes(self._seen[:count])
+        del self._seen[:count]
+        return found
 
     def _more(self) -> None:
         data = self._connection.recv(65536)
@@ -138,5 +147,76 @@ class HttpApp:
 @contextlib.contextmanager
 def http_app(port: int, answer: Callable[[Seen], bytes] | None = None, *, ip: str = POD) -> Iterator[HttpApp]:
     app = HttpApp(answer) if answer else HttpApp()
+    with listening(port, app.talk, ip=ip):
+        yield app
+
+
+Fields = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    headers: Fields = field(default_factory=lambda: [(":status", "200"), ("content-length", "2")])
+    body: bytes = b"ok"
+    trailers: Fields = field(default_factory=list)
+
+
+def grpc_answer(code: int) -> Answer:
+    headers = [(":status", "200"), ("content-type", "application/grpc")]
+    return Answer(headers, b"\0\0\0\0\0", [("grpc-status", str(code))])
+
+
+@dataclass
+class Http2App:
+    """An HTTP/2 application, answering each request once it is whole. None resets its stream."""
+
+    answer: Callable[[dict[str, str]], Answer | None] = lambda headers: Answer()
+    seen: list[Fields] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    trailers: list[Fields] = field(default_factory=list)
+
+    def talk(self, connection: socket.socket) -> None:
+        http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        http2.initiate_connection()
+        connection.sendall(http2.data_to_send())
+        requests: dict[int, tuple[Fields, bytearray]] = {}
+        while data := connection.recv(65536):
+            for event in http2.receive_data(data):
+                match event:
+                    case h2.events.RequestReceived():
+                        headers = [(str(key), str(value)) for key, value in event.headers or []]
+                        requests[event.stream_id or 0] = (headers, bytearray())
+                    case h2.events.DataReceived():
+                        requests[event.stream_id or 0][1].extend(event.data or b"")
+                        http2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
+                    case h2.events.TrailersReceived():
+                        self.trailers.append([(str(key), str(value)) for key, value in event.headers or []])
+                    case h2.events.StreamReset():
+                        requests.pop(event.stream_id or 0, None)
+                    case h2.events.StreamEnded():
+                        headers, body = requests.pop(event.stream_id or 0)
+                        self._reply(http2, event.stream_id or 0, headers, bytes(body))
+            connection.sendall(http2.data_to_send())
+
+    def _reply(self, http2: h2.connection.H2Connection, stream: int, headers: Fields, received: bytes) -> None:
+        self.seen.append(headers)
+        self.bodies.append(received)
+        answer = self.answer(dict(headers))
+        if answer is None:
+            http2.reset_stream(stream, error_code=h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+            return
+        body = b"" if dict(headers)[":method"] == "HEAD" else answer.body
+        http2.send_headers(stream, answer.headers, end_stream=not body and not answer.trailers)
+        if body:
+            http2.send_data(stream, body, end_stream=not answer.trailers)
+        if answer.trailers:
+            http2.send_headers(stream, answer.trailers, end_stream=True)
+
+
+@contextlib.contextmanager
+def http2_app(
+    port: int, answer: Callable[[dict[str, str]], Answer | None] | None = None, *, ip: str = POD
+) -> Iterator[Http2App]:
+    app = Http2App(answer) if answer else Http2App()
     with listening(port, app.talk, ip=ip):
         yield app

@@ -194,7 +194,9 @@ class App:
             return
         # Policy is watched only now, so that its connection carries our identity from its first byte.
         if self._discovery is not None:
-            self._discovery.pin_ports({*self._settings.inbound.ports, self._settings.admin_listen.port})
+            inbound = self._settings.inbound
+            gateway = {inbound.listen.port} if inbound.gateway_suffixes else set()
+            self._discovery.pin_ports({*inbound.ports, self._settings.admin_listen.port} | gateway)
 
     async def _drain(self) -> None:
         grace_ms = min(self._settings.shutdown_grace_ms, 0xFFFF_FFFF)
@@ -246,9 +248,9 @@ class App:
     def _dispatch_discovery(discovery: Discovery, kind: str | None, event: engine_pb2.Event) -> None:
         match kind:
             case "discover_target":
-                discovery.discover_target(event.discover_target.original_dst)
+                discovery.discover_target(event.discover_target)
             case "release_target":
-                discovery.release_target(event.release_target.original_dst)
+                discovery.release_target(event.release_target)
             case "discover_endpoints":
                 discovery.discover_endpoints(event.discover_endpoints.path)
             case "release_endpoints":

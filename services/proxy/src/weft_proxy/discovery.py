@@ -9,17 +9,16 @@ from collections.abc import Coroutine
 from typing import Any
 
 import grpc.aio
-from weft_proto.linkerd import destination_pb2, inbound_pb2, net_pb2, outbound_pb2
+from weft_proto.linkerd import destination_pb2, inbound_pb2, outbound_pb2
 from weft_proto.linkerd.destination_pb2_grpc import DestinationStub
 from weft_proto.linkerd.inbound_pb2_grpc import InboundServerPoliciesStub
 from weft_proto.linkerd.outbound_pb2_grpc import OutboundPoliciesStub
 from weft_proto.weft import engine_pb2
 
-from weft_proxy.core.addresses import socket_addr_from_message, wants_profile
 from weft_proxy.core.endpoints import EndpointStream
 from weft_proxy.core.settings import DiscoverySettings
 from weft_proxy.core.stream import End, Method
-from weft_proxy.core.target import Answer, TargetState
+from weft_proxy.core.target import Answer, Target, TargetState, target_of
 from weft_proxy.logs import Logger
 from weft_proxy.ports import Engine, EngineFault
 from weft_proxy.streams import Follower
@@ -59,15 +58,16 @@ class Discovery:
         for port in sorted(ports):
             self.watch_port(port)
 
-    def discover_target(self, original_dst: net_pb2.TcpAddress) -> None:
-        addr = socket_addr_from_message(original_dst)
-        if addr is None:
-            self._log.error("The engine asked for a target without an address")
+    def discover_target(self, asked: engine_pb2.DiscoverTarget) -> None:
+        target = target_of(asked)
+        if target is None:
+            self._log.error("The engine asked for a target without an address or a name")
             return
-        self._start(("target", str(addr)), self._answer_target(str(addr), original_dst))
+        self._start(("target", target.path), self._answer_target(target, asked))
 
-    def release_target(self, original_dst: net_pb2.TcpAddress) -> None:
-        self._stop(("target", str(socket_addr_from_message(original_dst))))
+    def release_target(self, released: engine_pb2.ReleaseTarget) -> None:
+        if target := target_of(released):
+            self._stop(("target", target.path))
 
     def discover_endpoints(self, path: str) -> None:
         self._start(("endpoints", path), self._answer_endpoints(path))
@@ -104,18 +104,21 @@ class Discovery:
         except EngineFault as error:
             self._log.warning("The engine refused an answer", subject=subject, why=str(error))
 
-    async def _answer_target(self, subject: str, original_dst: net_pb2.TcpAddress) -> None:
-        state = TargetState(original_dst)
+    async def _answer_target(self, target: Target, asked: engine_pb2.DiscoverTarget) -> None:
+        state = TargetState(asked)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._answer_policy(subject, state), name=f"policy {subject}")
-            addr = socket_addr_from_message(original_dst)
-            if addr is not None and wants_profile(addr.ip, self._settings.profile_networks):
-                group.create_task(self._answer_profile(subject, state), name=f"profile {subject}")
+            group.create_task(self._answer_policy(target.path, state), name=f"policy {target.path}")
+            if target.wants_profile(self._settings):
+                group.create_task(self._answer_profile(target.path, state), name=f"profile {target.path}")
             else:
                 state.profile = Answer.ABSENT
 
     async def _answer_policy(self, subject: str, state: TargetState) -> None:
-        spec = outbound_pb2.TrafficSpec(source_workload=self._settings.workload, addr=state.original_dst)
+        spec = outbound_pb2.TrafficSpec(source_workload=self._settings.workload)
+        if state.asked.HasField("original_dst"):
+            spec.addr.CopyFrom(state.asked.original_dst)
+        else:
+            spec.authority = subject
 
         def learn(policy: outbound_pb2.OutboundPolicy) -> None:
             state.policy = policy

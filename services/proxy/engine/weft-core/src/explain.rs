@@ -93,7 +93,7 @@ pub fn reception(
         Some(id) => InboundTls::Mesh { client_id: Some(id.into()) },
         None => InboundTls::NoTls { reason: crate::inbound::NoTls::FromRemote },
     };
-    let route = policy.find_route(&request.view());
+    let route = policy.find_route(&request.view()).map(|matched| matched.route);
     let admitted_by = policy.authorize(route.flatten(), client, &tls).cloned();
     Ok(Reception { route, admitted_by })
 }

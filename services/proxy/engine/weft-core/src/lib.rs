@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod explain;
 pub mod failure;
 pub mod filters;
+pub mod gateway;
 pub mod headers;
 pub mod inbound;
 pub mod meta;

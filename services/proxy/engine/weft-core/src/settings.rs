@@ -36,6 +36,8 @@ pub struct Settings {
     pub inbound_default_opaque: Arc<ServerPolicy>,
     pub inbound_opaque_ports: Vec<(u16, u16)>,
     pub inbound_ports: Vec<u16>,
+    /// Not empty: this proxy is a gateway to names under these.
+    pub inbound_gateway_suffixes: Vec<String>,
     pub inbound_connect_timeout: Duration,
     pub outbound_connect_timeout: Duration,
     pub inbound_detect_timeout: Duration,
@@ -109,6 +111,7 @@ impl Settings {
             inbound_default_opaque: policy(s.inbound_default_opaque.as_ref(), "inbound_default_opaque")?,
             inbound_opaque_ports: ranges.collect::<Result<_, _>>()?,
             inbound_ports: ports_from(&s.inbound_ports, "inbound_ports")?,
+            inbound_gateway_suffixes: s.inbound_gateway_suffixes.clone(),
             inbound_connect_timeout: ms_or(s.inbound_connect_timeout_ms, 300),
             outbound_connect_timeout: ms_or(s.outbound_connect_timeout_ms, 300),
             inbound_detect_timeout: ms_or(s.inbound_detect_timeout_ms, 10_000),

@@ -88,6 +88,7 @@ pub async fn connection(proxy: Arc<Proxy>, stream: TcpStream) {
     let settings = ServeSettings {
         http2: &proxy.settings.inbound_server_http2,
         max_header_bytes: proxy.settings.max_header_bytes,
+        head_timeout: ANSWER_WITHIN,
     };
     let handler = Arc::new(Admin { proxy: proxy.clone(), client, tls });
     // Open while the proxy drains: probes and the last scrape go on.

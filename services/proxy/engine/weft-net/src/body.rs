@@ -107,6 +107,11 @@ impl Body {
         Self { inner: Inner::Replay(body), watch: Watch::Nothing }
     }
 
+    /// A body that is watched already, to be watched once more.
+    pub fn nested(body: Self) -> Self {
+        Self { inner: Inner::Peeked(Box::new(Peeked { frames: VecDeque::new(), rest: body })), watch: Watch::Nothing }
+    }
+
     /// Counts a request: now if it has no body, else when the body is first asked for.
     pub fn count_request(&mut self, metrics: &Arc<HttpMetrics>) {
         match &mut self.watch {

@@ -33,8 +33,8 @@ pub struct Lease<K: Key, V: Value> {
     cache: Arc<Cache<K, V>>,
 }
 
-pub trait Key: Copy + Eq + Hash + Send + Sync + 'static {}
-impl<T: Copy + Eq + Hash + Send + Sync + 'static> Key for T {}
+pub trait Key: Clone + Eq + Hash + Send + Sync + 'static {}
+impl<T: Clone + Eq + Hash + Send + Sync + 'static> Key for T {}
 pub trait Value: Send + Sync + 'static {}
 impl<T: Send + Sync + 'static> Value for T {}
 
@@ -45,7 +45,7 @@ impl<K: Key, V: Value> Cache<K, V> {
 
     pub fn lease(self: &Arc<Self>, key: K, make: impl FnOnce() -> V) -> Lease<K, V> {
         let mut slots = self.slots.lock();
-        let slot = slots.entry(key).or_insert_with(|| Slot {
+        let slot = slots.entry(key.clone()).or_insert_with(|| Slot {
             value: Arc::new(make()),
             users: 0,
             idle_since: Instant::now(),
@@ -59,9 +59,9 @@ impl<K: Key, V: Value> Cache<K, V> {
         self.slots.lock().get(key).map(|slot| slot.value.clone())
     }
 
-    fn give_back(self: &Arc<Self>, key: K) {
+    fn give_back(self: &Arc<Self>, key: &K) {
         let mut slots = self.slots.lock();
-        let Some(slot) = slots.get_mut(&key) else {
+        let Some(slot) = slots.get_mut(key) else {
             return;
         };
         slot.users -= 1;
@@ -74,7 +74,7 @@ impl<K: Key, V: Value> Cache<K, V> {
             return;
         };
         if !std::mem::replace(&mut slot.is_watched, true) {
-            runtime.spawn(self.clone().release_when_idle(key));
+            runtime.spawn(self.clone().release_when_idle(key.clone()));
         }
     }
 
@@ -111,7 +111,7 @@ impl<K: Key, V: Value> Deref for Lease<K, V> {
 
 impl<K: Key, V: Value> Drop for Lease<K, V> {
     fn drop(&mut self) {
-        self.cache.give_back(self.key);
+        self.cache.give_back(&self.key);
     }
 }
 

@@ -17,6 +17,9 @@ use tokio_rustls::{client, server};
 
 use crate::metrics::TransportMetrics;
 
+/// Unread bytes looked past when a connection is closed.
+const MOST_SWALLOWED: usize = 256 * 1024;
+
 /// A socket whose first bytes were already looked at.
 pub struct Rewound {
     pub seen: BytesMut,
@@ -67,6 +70,23 @@ impl Conn {
         self.seen.advance(count);
     }
 
+    /// Bytes that nobody read make the kernel end a connection with a reset, which may overtake our last words.
+    fn swallow_unread(&self) {
+        let mut scratch = [0; 1024];
+        let socket = match &self.io {
+            Transport::Plain(plain) => &plain.io,
+            Transport::ServerTls(tls) => &tls.get_ref().0.io,
+            Transport::ClientTls(tls) => tls.get_ref().0,
+        };
+        let mut swallowed = 0;
+        while swallowed < MOST_SWALLOWED
+            && let Ok(count) = socket.try_read(&mut scratch)
+            && count > 0
+        {
+            swallowed += count;
+        }
+    }
+
     fn note(&mut self, error: &io::Error) {
         self.errno = errno_name(error);
     }
@@ -74,6 +94,7 @@ impl Conn {
 
 impl Drop for Conn {
     fn drop(&mut self) {
+        self.swallow_unread();
         if let Some(metrics) = &self.metrics {
             metrics.closed(self.errno);
         }

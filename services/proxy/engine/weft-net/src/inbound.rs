@@ -23,7 +23,8 @@ use crate::{
     accept::{Accepted, Detection, detect_http, mesh_tls, transport_header},
     conn::{Conn, Rewound, Transport, tune},
     exchange::{ExchangeMetrics, splice_counted},
-    inbound_http,
+    gateway::{self, Gateway},
+    inbound_http::{self, Onward},
     ports::{PortLease, connector},
     proxy::Proxy,
     serve::HttpVersion,
@@ -192,19 +193,28 @@ async fn direct(proxy: &Arc<Proxy>, stream: TcpStream, client: SocketAddr, dst: 
     };
     let header = transport_header(&mut conn, limit).await?;
     count_header(proxy, &header, &client_id);
-    if header.name.is_some() {
-        return Err(refuse("this proxy is not a gateway"));
+    let session = header.session.map(|session| match session {
+        Session::Http1 => HttpVersion::One,
+        Session::Http2 => HttpVersion::Two,
+    });
+    let tls = InboundTls::Mesh { client_id: Some(client_id) };
+    if let Some(name) = &header.name {
+        let port = proxy.ports.lease(&proxy.settings, dst.port());
+        let arrival = Arrival { client, target: dst, tls, port };
+        measure(proxy, &arrival, &mut conn);
+        let Some(version) = session else {
+            return gateway::forward(proxy, &arrival, name, header.port, conn).await;
+        };
+        let onward = Onward::Gateway(Gateway::new(proxy, name, header.port, dst));
+        inbound_http::serve(proxy.clone(), arrival, onward, conn, version).await;
+        return Ok(());
     }
     if header.port == proxy.settings.inbound_listen.port() {
         return Err(refuse("the transport header leads back to the proxy"));
     }
     let target = SocketAddr::new(dst.ip(), header.port);
     let port = proxy.ports.lease(&proxy.settings, header.port);
-    let session = header.session.map(|session| match session {
-        Session::Http1 => HttpVersion::One,
-        Session::Http2 => HttpVersion::Two,
-    });
-    let arrival = Arrival { client, target, tls: InboundTls::Mesh { client_id: Some(client_id) }, port };
+    let arrival = Arrival { client, target, tls, port };
     serve(proxy, arrival, conn, session).await
 }
 
@@ -222,42 +232,51 @@ fn count_header(proxy: &Proxy, header: &TransportHeader, client_id: &str) {
     proxy.metrics.transport_header.series(&labels).incr();
 }
 
-async fn serve(proxy: &Arc<Proxy>, arrival: Arrival, mut conn: Conn, session: Option<HttpVersion>) -> io::Result<()> {
+fn measure(proxy: &Proxy, arrival: &Arrival, conn: &mut Conn) {
     let labels = Labels::default().with("direction", "inbound").with("peer", "src");
     conn.measure(proxy.metrics.transport(&labels.and(&arrival.transport_labels(&arrival.port.policy()))));
+}
+
+async fn serve(proxy: &Arc<Proxy>, arrival: Arrival, mut conn: Conn, session: Option<HttpVersion>) -> io::Result<()> {
+    measure(proxy, &arrival, &mut conn);
     match session {
         Some(version) => {
-            inbound_http::serve(proxy.clone(), arrival, conn, version).await;
+            let onward = Onward::Application(arrival.port.client(proxy, arrival.target));
+            inbound_http::serve(proxy.clone(), arrival, onward, conn, version).await;
             Ok(())
         }
-        None => forward(proxy, &arrival, conn).await,
+        None => while_admitted(proxy, &arrival, forward(proxy, &arrival, conn)).await.unwrap_or(Ok(())),
     }
 }
 
-/// Bytes to the application, for as long as the policy admits the client.
+/// Bytes to the application. How the connection ends is counted by its two sockets.
 async fn forward(proxy: &Arc<Proxy>, arrival: &Arrival, mut conn: Conn) -> io::Result<()> {
-    let mut changes = arrival.port.changes();
-    if !admit(proxy, arrival) {
-        return Ok(());
-    }
     let connecting = connector(proxy, arrival.target).connect(None).await;
     let mut server =
         connecting.map_err(|failure| io::Error::new(io::ErrorKind::ConnectionRefused, failure.to_string()))?;
     let labels = Labels::default().with("direction", "inbound");
     let labels = labels.and(&arrival.transport_labels(&arrival.port.policy()));
     let exchanges = ExchangeMetrics::new(&proxy.metrics, &labels);
-    let splicing = splice_counted(&mut conn, &mut server, &exchanges);
-    tokio::pin!(splicing);
+    let _ = splice_counted(&mut conn, &mut server, &exchanges).await;
+    Ok(())
+}
+
+/// Runs for as long as the policy admits the client, which is asked again at each of its changes. None when it did not.
+pub async fn while_admitted<F: Future>(proxy: &Proxy, arrival: &Arrival, carrying: F) -> Option<F::Output> {
+    let mut changes = arrival.port.changes();
+    if !admit(proxy, arrival) {
+        return None;
+    }
+    tokio::pin!(carrying);
     loop {
         tokio::select! {
-            // How the connection ended is counted by its two sockets.
-            _ = &mut splicing => return Ok(()),
+            done = &mut carrying => return Some(done),
             changed = changes.changed() => {
                 let policy = arrival.port.policy();
                 if changed.is_ok() && policy.authorize(None, arrival.client.ip(), &arrival.tls).is_none() {
                     proxy.metrics.inbound_tcp_terminate.series(&arrival.authz_labels(&policy, |_| {})).incr();
                     log_verdict(proxy, arrival, "connection ended: the policy no longer admits the client");
-                    return Ok(());
+                    return None;
                 }
             }
         }

@@ -20,6 +20,7 @@ use crate::{
     client::{Client, Reusable, SendFailure},
     conn::Conn,
     deadlines::Watched,
+    gateway::Gateway,
     inbound::Arrival,
     proxy::Proxy,
     respond::{AnswerTo, Ended},
@@ -31,20 +32,26 @@ use crate::{
 /// Sends of one request over connections that turn out to be gone before anything was written.
 const MAX_UNSENT: usize = 5;
 
-pub async fn serve(proxy: Arc<Proxy>, arrival: Arrival, conn: Conn, version: HttpVersion) {
+/// Where admitted requests go.
+pub enum Onward {
+    Application(Arc<Client>),
+    Gateway(Gateway),
+}
+
+pub async fn serve(proxy: Arc<Proxy>, arrival: Arrival, onward: Onward, conn: Conn, version: HttpVersion) {
     let client_id = arrival.tls.client_id().and_then(|id| HeaderValue::from_str(id).ok());
-    let application = arrival.port.client(&proxy, arrival.target);
     let handler = Arc::new(InboundHttp {
         proxy: proxy.clone(),
         arrival,
         client_id,
-        application,
+        onward,
         admission: Admission::default(),
         close: Notify::new(),
     });
     let settings = ServeSettings {
         http2: &proxy.settings.inbound_server_http2,
         max_header_bytes: proxy.settings.max_header_bytes,
+        head_timeout: proxy.settings.inbound_detect_timeout,
     };
     // The client's own connection errors are its own: the socket counts them.
     let _ = crate::serve::serve(conn, version, handler.clone(), settings, &proxy.drain, &handler.close).await;
@@ -55,7 +62,7 @@ struct InboundHttp {
     proxy: Arc<Proxy>,
     arrival: Arrival,
     client_id: Option<HeaderValue>,
-    application: Arc<Client>,
+    onward: Onward,
     admission: Admission,
     /// Ends the connection once what is in flight is answered.
     close: Notify,
@@ -100,20 +107,26 @@ impl InboundHttp {
         if let Some(filters) = policy.filters(matched.route) {
             filters.request(&mut request, matched.prefix, &mut Rng(self.proxy.random()))?;
         }
-        let switch = if orig.is_none() { upgrade::asked(&mut request) } else { None };
-        if switch.is_none() {
-            headers::strip_hop_by_hop(request.headers_mut());
-        }
         request.headers_mut().remove(CLIENT_ID);
         if let Some(id) = &self.client_id {
             request.headers_mut().insert(CLIENT_ID, id.clone());
         }
-        let method = request.method().clone();
         let started = Instant::now();
-        let mut request = request.map(Body::incoming);
-        let sent = watch_request(&mut request, started, &http, &route);
+        let (sent, answered) = match &self.onward {
+            Onward::Application(application) => {
+                let may_switch = orig.is_none();
+                self.to_application(application, request, may_switch, started, &http, &route).await
+            }
+            Onward::Gateway(gateway) => {
+                http.requests.incr();
+                route.requests.incr();
+                let client_id = self.arrival.tls.client_id().map(|id| &**id).unwrap_or_default();
+                let passed = gateway.pass(&self.proxy, client_id, request).await;
+                (Sent::At(started), passed.map(|response| (response.map(Body::nested), None)))
+            }
+        };
         let inbound = InboundWatch { series: route, sent };
-        let (mut response, mut reusable) = match self.send(request).await {
+        let (mut response, reusable) = match answered {
             Ok(answered) => answered,
             Err(ended) => {
                 http.failed(ended.status(), started.elapsed());
@@ -122,11 +135,6 @@ impl InboundHttp {
                 return Err(ended);
             }
         };
-        if switch.is_some_and(|switch| switch.answer(&method, &mut response, &self.proxy.drain)) {
-            reusable = None;
-        } else {
-            headers::strip_hop_by_hop(response.headers_mut());
-        }
         if orig.is_some() {
             OrigProto { version: response.version(), absolute_form: false }.mark(response.headers_mut());
         }
@@ -135,26 +143,51 @@ impl InboundHttp {
         watch.reusable = reusable;
         watch.fails_with_trailers = carried_version == Version::HTTP_2;
         watch.inbound = Some(inbound);
-        Ok(response.map(|incoming| {
-            let mut body = Body::incoming(incoming);
-            body.watch_response(watch);
-            body
-        }))
+        response.body_mut().watch_response(watch);
+        Ok(response)
     }
 
-    async fn send(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, Option<Reusable>), Ended> {
-        let is_http2 = request.version() == Version::HTTP_2;
-        for _ in 0..=MAX_UNSENT {
-            let lease =
-                if is_http2 { self.application.http2(None).await? } else { self.application.http1(None).await? };
-            match lease.send(request).await {
-                Ok(answered) => return Ok(answered),
-                Err(SendFailure::Unsent(back)) => request = *back,
-                Err(SendFailure::Failed(error)) => return Err(Ended::broken(error, is_http2)),
-            }
+    async fn to_application(
+        &self,
+        application: &Client,
+        mut request: Request<Incoming>,
+        may_switch: bool,
+        started: Instant,
+        http: &Arc<HttpMetrics>,
+        route: &Arc<InboundRouteSeries>,
+    ) -> (Sent, Result<(Response<Body>, Option<Reusable>), Ended>) {
+        let switch = if may_switch { upgrade::asked(&mut request) } else { None };
+        if switch.is_none() {
+            headers::strip_hop_by_hop(request.headers_mut());
         }
-        Err(Failure::Io("connections close before they are used".to_owned()).into())
+        let method = request.method().clone();
+        let mut request = request.map(Body::incoming);
+        let sent = watch_request(&mut request, started, http, route);
+        let answered = send(application, request).await.map(|(mut response, reusable)| {
+            if switch.is_some_and(|switch| switch.answer(&method, &mut response, &self.proxy.drain)) {
+                return (response.map(Body::incoming), None);
+            }
+            headers::strip_hop_by_hop(response.headers_mut());
+            (response.map(Body::incoming), reusable)
+        });
+        (sent, answered)
     }
+}
+
+async fn send(
+    application: &Client,
+    mut request: Request<Body>,
+) -> Result<(Response<Incoming>, Option<Reusable>), Ended> {
+    let is_http2 = request.version() == Version::HTTP_2;
+    for _ in 0..=MAX_UNSENT {
+        let lease = if is_http2 { application.http2(None).await? } else { application.http1(None).await? };
+        match lease.send(request).await {
+            Ok(answered) => return Ok(answered),
+            Err(SendFailure::Unsent(back)) => request = *back,
+            Err(SendFailure::Failed(error)) => return Err(Ended::broken(error, is_http2)),
+        }
+    }
+    Err(Failure::Io("connections close before they are used".to_owned()).into())
 }
 
 /// When the request is sent whole: now if it has no body, else when its body has ended.

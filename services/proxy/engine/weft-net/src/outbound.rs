@@ -23,7 +23,7 @@ use crate::{
     proxy::Proxy,
     routing::Routing,
     serve::HttpVersion,
-    targets::TargetLease,
+    targets::{TargetKey, TargetLease},
 };
 
 pub async fn connection(proxy: Arc<Proxy>, stream: TcpStream) {
@@ -44,7 +44,7 @@ pub async fn connection(proxy: Arc<Proxy>, stream: TcpStream) {
         let fields = [("dst", dst.to_string())];
         return proxy.events.log(Level::Warn, "outbound", why, &fields);
     }
-    let target = proxy.targets.lease(dst);
+    let target = proxy.targets.lease(TargetKey::OriginalDst(dst));
     let routing = tokio::select! {
         routing = target.discovered() => routing,
         () = proxy.drain.begun() => return,
@@ -118,6 +118,15 @@ async fn dispatch(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, routi
         },
     };
     outbound_http::serve(proxy, dst, target, conn, version).await;
+}
+
+/// Bytes that came through a gateway. False when the target takes none.
+pub async fn forward_opaque(proxy: &Arc<Proxy>, dst: SocketAddr, routing: &Routing, conn: Conn) -> bool {
+    let (ClientProtocol::Detect { opaque, .. } | ClientProtocol::Opaque(opaque)) = routing.protocol() else {
+        return false;
+    };
+    forward(proxy, dst, routing, opaque, conn).await;
+    true
 }
 
 /// None when the client left before it said anything.

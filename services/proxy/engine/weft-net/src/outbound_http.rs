@@ -23,22 +23,23 @@ use crate::{
     retry,
     routing::{Counts, Routing},
     serve::{Answer, BoxError, Handler, HttpVersion, ServeSettings},
-    targets::TargetLease,
+    targets::{Target, TargetLease},
     upgrade,
 };
 
 pub async fn serve(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, conn: Conn, version: HttpVersion) {
-    let handler = Arc::new(OutboundHttp { proxy: proxy.clone(), dst, target, close: Notify::new() });
+    let handler = Arc::new(OutboundHttp::new(proxy.clone(), dst, target));
     let settings = ServeSettings {
         http2: &proxy.settings.outbound_server_http2,
         max_header_bytes: proxy.settings.max_header_bytes,
+        head_timeout: proxy.settings.outbound_detect_timeout,
     };
     // The client's own connection errors are its own: the socket counts them.
     let _ = crate::serve::serve(conn, version, handler.clone(), settings, &proxy.drain, &handler.close).await;
 }
 
 /// One connection of the application.
-struct OutboundHttp {
+pub struct OutboundHttp {
     proxy: Arc<Proxy>,
     dst: SocketAddr,
     target: TargetLease,
@@ -70,7 +71,16 @@ impl Handler for OutboundHttp {
 }
 
 impl OutboundHttp {
-    async fn respond(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Ended> {
+    /// dst: where requests without a host are sent to.
+    pub fn new(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease) -> Self {
+        Self { proxy, dst, target, close: Notify::new() }
+    }
+
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub async fn respond(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Ended> {
         let _admitted = self.proxy.admit()?;
         let routing = self.target.discovered().await;
         if let Some(reason) = &routing.refusal {

@@ -39,7 +39,8 @@ impl Ports {
             told.push(Kind::ReleasePort(ReleasePort { port: u32::from(*port) }));
         });
         // Python watches these without being asked, once it has an identity to ask with.
-        let pinned = settings.inbound_ports.iter().copied().chain([settings.admin_listen.port()]);
+        let gateway = (!settings.inbound_gateway_suffixes.is_empty()).then(|| settings.inbound_listen.port());
+        let pinned = settings.inbound_ports.iter().copied().chain([settings.admin_listen.port()]).chain(gateway);
         let pinned = pinned.map(|port| cache.lease(port, || Port::new(settings, port))).collect();
         Self { cache, events, _pinned: pinned }
     }

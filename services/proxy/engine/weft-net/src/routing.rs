@@ -1,7 +1,7 @@
 //! A target's policy with what belongs to it on this side: the balancers of its backends, the series of its rules.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -20,6 +20,7 @@ use crate::{balancer::Balancer, discovery::Subject, proxy::Proxy, respond::Ended
 
 /// Names of hosts that one rule remembers for its `hostname` label; others share the series without a name.
 const MAX_HOSTS: usize = 64;
+const UNKNOWN_NAME: &str = "the control plane does not know the name";
 
 pub struct Routing {
     pub policy: ClientPolicy,
@@ -72,12 +73,18 @@ pub struct RouteWatch {
 }
 
 impl Routing {
-    pub fn new(proxy: &Arc<Proxy>, dst: SocketAddr, answer: &SetOutboundTarget, before: Option<&Self>) -> Self {
-        let refusal = Some(answer.refusal.clone()).filter(|reason| !reason.is_empty());
+    /// dst: None for a target by name, which leads nowhere unless the control plane knows it.
+    pub fn new(proxy: &Arc<Proxy>, dst: Option<SocketAddr>, answer: &SetOutboundTarget, before: Option<&Self>) -> Self {
+        let is_unknown = answer.policy.is_none() && answer.profile.as_ref().is_none_or(|p| p.endpoint.is_none());
+        let refusal = match dst {
+            None if is_unknown && answer.refusal.is_empty() => Some(UNKNOWN_NAME.to_owned()),
+            _ => Some(answer.refusal.clone()).filter(|reason| !reason.is_empty()),
+        };
         let policy = match &refusal {
             Some(reason) => ClientPolicy::invalid(reason),
             None => {
                 let local = &proxy.settings.inbound_ips;
+                let dst = dst.unwrap_or(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0));
                 ClientPolicy::compile(dst, answer.policy.as_ref(), answer.profile.as_ref(), local)
             }
         };

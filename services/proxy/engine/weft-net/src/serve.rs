@@ -12,7 +12,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::Notify;
 use weft_proto::engine::Http2;
 
-use crate::{body::Body, conn::Conn, drain::Drain};
+use crate::{
+    body::Body,
+    conn::Conn,
+    drain::Drain,
+    slow_head::{Counted, HeadTimer},
+};
+
+/// The HTTP/2 preface and the head of the first frame.
+const FIRST_BYTES: u64 = 24 + 9;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
@@ -43,6 +51,8 @@ impl<H: Handler> Service<Request<Incoming>> for ToHandler<H> {
 pub struct ServeSettings<'a> {
     pub http2: &'a Http2,
     pub max_header_bytes: usize,
+    /// How long a client may take over one request head, or over the HTTP/2 preface.
+    pub head_timeout: Duration,
 }
 
 /// close: lets the handler end the connection after the answers in flight.
@@ -54,11 +64,14 @@ pub async fn serve<H: Handler>(
     drain: &Drain,
     close: &Notify,
 ) -> hyper::Result<()> {
+    let (conn, read) = Counted::new(conn);
     let io = TokioIo::new(conn);
     // Both kinds of connection are driven alike but share no trait.
     macro_rules! drive {
-        ($connection:expr) => {{
+        ($connection:expr, $too_slow:expr) => {{
             let connection = $connection;
+            let too_slow = $too_slow;
+            tokio::pin!(too_slow);
             tokio::pin!(connection);
             let told = async {
                 tokio::select! {
@@ -71,6 +84,7 @@ pub async fn serve<H: Handler>(
                 biased;
                 result = connection.as_mut() => return result,
                 () = told => connection.as_mut().graceful_shutdown(),
+                () = too_slow => return Ok(()),
             }
             connection.await
         }};
@@ -78,16 +92,20 @@ pub async fn serve<H: Handler>(
     match version {
         HttpVersion::One => drive!(
             http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(None)
+                .timer(HeadTimer(read))
+                .header_read_timeout(settings.head_timeout)
                 .half_close(true)
                 .max_buf_size(settings.max_header_bytes.max(8192))
                 .max_headers(512)
                 .serve_connection(io, ToHandler(handler))
-                .with_upgrades()
+                .with_upgrades(),
+            std::future::pending::<()>()
         ),
         HttpVersion::Two => {
-            drive!(http2_builder(&settings).serve_connection(io, ToHandler(handler)))
+            drive!(
+                http2_builder(&settings).serve_connection(io, ToHandler(handler)),
+                read.stays_below(FIRST_BYTES, settings.head_timeout)
+            )
         }
     }
 }

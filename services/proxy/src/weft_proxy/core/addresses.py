@@ -43,3 +43,9 @@ def network_to_message(network: IpNetwork) -> net_pb2.IPNetwork:
 def wants_profile(ip: IpAddress, networks: tuple[IpNetwork, ...]) -> bool:
     """Only addresses inside DESTINATION_PROFILE_NETWORKS are looked up (wire.md 2.1)."""
     return any(ip in network for network in networks)
+
+
+def is_under(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a suffix covers the name, by whole labels; dots at the ends mean nothing."""
+    name = name.strip(".").lower()
+    return any(name == suffix or name.endswith(f".{suffix}") for suffix in (s.strip(".").lower() for s in suffixes))

@@ -2,6 +2,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 from weft_proto.linkerd import destination_pb2, net_pb2, outbound_pb2
+from weft_proto.weft import engine_pb2
 from weft_proxy.core.addresses import (
     ip_from_message,
     ip_to_message,
@@ -10,6 +11,7 @@ from weft_proxy.core.addresses import (
     wants_profile,
 )
 from weft_proxy.core.endpoints import EndpointStream
+from weft_proxy.core.settings import DiscoverySettings, StreamLimits
 from weft_proxy.core.stream import (
     FAILED_PRECONDITION,
     INVALID_ARGUMENT,
@@ -20,10 +22,11 @@ from weft_proxy.core.stream import (
     Method,
     end_of_stream,
 )
-from weft_proxy.core.target import Answer, TargetState
+from weft_proxy.core.target import Answer, Target, TargetState, target_of
 from weft_proxy.core.values import parse_socket_addr
 
 DST = socket_addr_to_message(parse_socket_addr("10.1.2.3:80"))
+ASKED = engine_pb2.DiscoverTarget(original_dst=DST)
 ADD = destination_pb2.Update(add=destination_pb2.WeightedAddrSet(addrs=[destination_pb2.WeightedAddr(addr=DST)]))
 REMOVE = destination_pb2.Update(remove=destination_pb2.AddrSet(addrs=[DST]))
 NONE = destination_pb2.Update(no_endpoints=destination_pb2.NoEndpoints(exists=True))
@@ -84,7 +87,7 @@ def test_no_endpoints_opens_a_stream_and_unknown_updates_do_not() -> None:
 
 
 def test_target_is_told_once_both_answers_are_there() -> None:
-    state = TargetState(DST)
+    state = TargetState(ASKED)
     state.policy = outbound_pb2.OutboundPolicy()
     assert state.command() is None
     state.profile = destination_pb2.DestinationProfile(fully_qualified_name="a")
@@ -95,14 +98,50 @@ def test_target_is_told_once_both_answers_are_there() -> None:
 
 
 def test_target_without_policy_and_profile_is_told_without_them() -> None:
-    command = TargetState(DST, Answer.ABSENT, Answer.ABSENT).command()
+    command = TargetState(ASKED, Answer.ABSENT, Answer.ABSENT).command()
     assert command is not None
     assert not command.set_outbound_target.HasField("policy")
     assert not command.set_outbound_target.HasField("profile")
 
 
+def test_an_answer_says_what_was_asked_for() -> None:
+    for asked in (ASKED, engine_pb2.DiscoverTarget(authority="web.shop:80")):
+        command = TargetState(asked, Answer.ABSENT, Answer.ABSENT).command()
+        assert command is not None
+        told = command.set_outbound_target
+        assert (told.original_dst, told.authority) == (asked.original_dst, asked.authority)
+
+
+def test_targets_are_named_as_discovery_asks_for_them() -> None:
+    assert target_of(engine_pb2.DiscoverTarget()) is None
+    address, name = target_of(ASKED), target_of(engine_pb2.ReleaseTarget(authority="web.shop.:80"))
+    assert address is not None
+    assert name is not None
+    assert (address.path, name.path) == ("10.1.2.3:80", "web.shop:80")
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "wanted"),
+    [
+        ("web.shop.svc.cluster.local", "svc.cluster.local.", True),
+        ("web.shop.svc.cluster.local.", "svc.cluster.local", True),
+        ("web.notsvc.cluster.local", "svc.cluster.local.", False),
+        ("web.shop.svc.cluster.local", "", False),
+    ],
+)
+def test_names_want_a_profile_under_the_suffixes_only(name: str, suffix: str, wanted: bool) -> None:
+    settings = DiscoverySettings(
+        workload="",
+        context="",
+        profile_networks=(),
+        profile_suffixes=(suffix,) if suffix else (),
+        stream_limits=StreamLimits(None, None, None),
+    )
+    assert Target(f"{name}:80").wants_profile(settings) is wanted
+
+
 def test_refusal_does_not_wait_for_the_profile() -> None:
-    command = TargetState(DST, refusal="no").command()
+    command = TargetState(ASKED, refusal="no").command()
     assert command is not None
     assert command.set_outbound_target.refusal == "no"
 

@@ -1,0 +1,84 @@
+//! Passes on what other clusters send to names behind this proxy (wire.md 5.3): inbound policy first, then outbound routes.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use http::{Request, Response, Version, header};
+use hyper::body::Incoming;
+use weft_core::{
+    failure::Failure,
+    gateway::{covers, forwarded, has_passed, http_authority},
+    orig_proto::{host_of, set_host},
+};
+
+use crate::{
+    body::Body,
+    conn::Conn,
+    inbound::{Arrival, while_admitted},
+    outbound::forward_opaque,
+    outbound_http::OutboundHttp,
+    proxy::Proxy,
+    respond::Ended,
+    targets::{TargetKey, TargetLease},
+};
+
+/// Of one connection: a transport header names one destination.
+pub struct Gateway {
+    /// As HTTP writes it.
+    host: String,
+    /// None when the name is none of ours to pass on to.
+    onward: Option<OutboundHttp>,
+}
+
+fn lease(proxy: &Proxy, name: &str, port: u16) -> Option<TargetLease> {
+    let key = || TargetKey::Name(format!("{name}:{port}").into());
+    covers(&proxy.settings.inbound_gateway_suffixes, name).then(|| proxy.targets.lease(key()))
+}
+
+impl Gateway {
+    /// here: our own address, for requests that name no host.
+    pub fn new(proxy: &Arc<Proxy>, name: &str, port: u16, here: SocketAddr) -> Self {
+        let target = lease(proxy, name, port);
+        Self {
+            host: http_authority(name, port),
+            onward: target.map(|target| OutboundHttp::new(proxy.clone(), here, target)),
+        }
+    }
+
+    pub async fn pass(
+        &self,
+        proxy: &Proxy,
+        client_id: &str,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Ended> {
+        let onward = self.onward.as_ref().ok_or(Failure::GatewayDomain)?;
+        let own = proxy.settings.local_identity.as_str();
+        if client_id == own || has_passed(request.headers(), own) {
+            return Err(Failure::GatewayLoop.into());
+        }
+        if onward.target().discovered().await.refusal.is_some() {
+            return Err(Failure::GatewayDomain.into());
+        }
+        let invalid = || Failure::InvalidRequest("the request names an impossible host");
+        let mark = forwarded(own, client_id, host_of(&request)).ok_or_else(invalid)?;
+        request.headers_mut().append(header::FORWARDED, mark);
+        if request.version() != Version::HTTP_2 {
+            set_host(&mut request, &self.host).ok_or_else(invalid)?;
+        }
+        onward.respond(request).await
+    }
+}
+
+/// Bytes for a name, for as long as the policy of our own port admits the client.
+pub async fn forward(proxy: &Arc<Proxy>, arrival: &Arrival, name: &str, port: u16, conn: Conn) -> io::Result<()> {
+    let refuse = |why: &str| io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned());
+    let target = lease(proxy, name, port).ok_or_else(|| refuse("the gateway does not pass on to this name"))?;
+    let onward = async {
+        let routing = target.discovered().await;
+        forward_opaque(proxy, arrival.target, &routing, conn).await
+    };
+    match while_admitted(proxy, arrival, onward).await {
+        Some(false) => Err(refuse("the gateway's target takes no opaque bytes")),
+        // Refused by policy, which counted it, or done.
+        None | Some(true) => Ok(()),
+    }
+}
