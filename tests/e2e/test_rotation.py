@@ -11,8 +11,8 @@ from .conftest import BIN, REPOSITORY, Mesh
 
 pytestmark = pytest.mark.e2e
 
-# A fifth of what the guide promises: the machines that run this are shared.
-RATE = "100"
+# As much as the demo itself asks: the machines that run this are shared, and a saturated shop fails by itself.
+RATE = "20"
 
 
 @pytest.mark.parametrize("name", ["rotate-issuer", "rotate-anchor", "rotate-abort"])
