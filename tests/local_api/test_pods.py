@@ -25,6 +25,14 @@ async def test_exec_returns_output_errors_and_exit_code(cluster: Cluster) -> Non
     assert b"oops" in err
 
 
+async def test_exec_in_a_container_that_is_not_there_says_which_there_are(cluster: Cluster) -> None:
+    await cluster.kubectl("apply", "-f", "-", stdin=POD)
+    process = await cluster.start_kubectl("exec", "app", "-n", "x", "-c", "wrong", "--", "true")
+    _, err = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 1
+    assert b"container wrong is not valid for pod app: it has main" in err
+
+
 async def test_exec_passes_input_and_its_end(cluster: Cluster) -> None:
     await cluster.kubectl("apply", "-f", "-", stdin=POD)
     out = await cluster.kubectl("exec", "-i", "app", "-n", "x", "--", "sort", stdin="b\na\n")

@@ -65,6 +65,10 @@ class Subresources:
                 return await self._bind(request, user, kind, version, key)
             case "/serviceaccounts", "token":
                 return issue_token(self._operations, self._tokens, key, await object_body_of(request))
+            case "/pods", "exec" | "attach" | "portforward":
+                # kubectl comes here when its WebSocket was refused, and shows this answer rather than that one.
+                self._container(key, request.query_params.get("container", ""))
+                raise bad_request(f"{target.subresource} needs a WebSocket; kubectl has used them since 1.31")
             case "/namespaces", "finalize":
                 spec = (await object_body_of(request)).get("spec") or {}
                 finalizers = [str(finalizer) for finalizer in spec.get("finalizers") or []]

@@ -85,7 +85,7 @@ def up(
             if not detach:
                 _take_down(wish.state)
             raise
-    _say_running(record, wish.state)
+    _say_running(record, wish)
     if not detach:
         ended = failed or _run_until_interrupted(record)
         with exclusively(wish.state):
@@ -248,6 +248,7 @@ def _say_already_running(record: Record) -> None:
     typer.echo(f"{text}\nTake it down with `weft local down{which}`.", err=True)
 
 
-def _say_running(record: Record, state: StateDir) -> None:
-    typer.echo(f"web UI       {record.web}")
-    typer.echo(f"kubeconfig   {state.kubeconfig}")
+def _say_running(record: Record, wish: Wish) -> None:
+    if wish.control_plane:
+        typer.echo(f"web UI       {record.web}")
+    typer.echo(f"kubeconfig   {wish.state.kubeconfig}")

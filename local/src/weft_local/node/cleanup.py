@@ -14,7 +14,15 @@ import time
 from pathlib import Path
 
 from weft_local.node.ledger import Ledger, start_time
-from weft_local.node.network import IP_FORWARD, NETNS_DIR, links_with_prefix, remove_link, remove_netns
+from weft_local.node.network import (
+    IP_FORWARD,
+    NETNS_DIR,
+    NETNS_DIR_SHARED,
+    links_with_prefix,
+    remove_link,
+    remove_netns,
+    unshare_netns_dir,
+)
 from weft_local.node.settings import NodeSettings
 from weft_local.node.volume_files import unmount
 
@@ -29,6 +37,8 @@ def leftovers(settings: NodeSettings) -> list[str]:
     found += [f"mount {path}" for path in _mounts(settings)]
     if (settings.state_dir / "ip_forward.before").exists():
         found.append("setting net.ipv4.ip_forward")
+    if (settings.state_dir / NETNS_DIR_SHARED).exists():
+        found.append(f"mount {NETNS_DIR}")
     found += [f"directory {path}" for path in _directories(settings)]
     return found
 
@@ -52,6 +62,10 @@ def cleanup(settings: NodeSettings) -> None:
     if recorded.exists():
         IP_FORWARD.write_text(recorded.read_text())
         recorded.unlink()
+    shared = settings.state_dir / NETNS_DIR_SHARED
+    if shared.exists():
+        unshare_netns_dir()
+        shared.unlink()
     for path in _directories(settings):
         shutil.rmtree(path, ignore_errors=True)
 

@@ -26,6 +26,8 @@ from weft_local.node.settings import NodeSettings
 T = TypeVar("T")
 
 NETNS_DIR: Final = Path("/run/netns")
+# A file in the state directory: this cluster made NETNS_DIR a mount of its own.
+NETNS_DIR_SHARED: Final = "netns_dir.shared"
 LINK_LOCAL_GATEWAY: Final = "169.254.1.1"
 HOST_MAC: Final = "ee:ee:ee:ee:ee:ee"
 IP_FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
@@ -33,7 +35,7 @@ RTNH_F_ONLINK: Final = 4
 NUD_PERMANENT: Final = 0x80
 
 _CLONE_NEWNET: Final = 0x40000000
-_MS_BIND, _MNT_DETACH = 4096, 2
+_MS_BIND, _MS_REC, _MS_SHARED, _MNT_DETACH = 4096, 16384, 1 << 20, 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -89,6 +91,27 @@ def remove_netns(netns_name: str, veth: str | None) -> None:
     path.unlink(missing_ok=True)
 
 
+def share_netns_dir() -> bool:
+    """Bind NETNS_DIR to itself, shared, as `ip netns` does when first used; False when somebody has done so before.
+
+    Left to ip, that bind would come to lie over the names of running pods, which could then not be removed.
+    """
+    NETNS_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
+    name = str(NETNS_DIR).encode()
+    if _libc.mount(b"", name, b"none", ctypes.c_ulong(_MS_SHARED | _MS_REC), None) == 0:
+        return False
+    # EINVAL: not a mount point yet. Other errors come back from the next calls.
+    _check(_libc.mount(name, name, b"none", ctypes.c_ulong(_MS_BIND | _MS_REC), None), f"bind {NETNS_DIR}")
+    _check(_libc.mount(b"", name, b"none", ctypes.c_ulong(_MS_SHARED | _MS_REC), None), f"share {NETNS_DIR}")
+    return True
+
+
+def unshare_netns_dir() -> None:
+    """Undo `share_netns_dir`, unless namespaces of others have names there by now."""
+    if NETNS_DIR.is_dir() and not any(NETNS_DIR.iterdir()):
+        _libc.umount2(str(NETNS_DIR).encode(), _MNT_DETACH)
+
+
 def remove_link(name: str) -> None:
     """Delete a link by name, if it exists."""
     with closing(IPRoute()) as ipr:
@@ -109,6 +132,8 @@ def _setup_host(settings: NodeSettings) -> None:
         recorded.write_text(before)
     if before != "1":
         IP_FORWARD.write_text("1")
+    if share_netns_dir():
+        (settings.state_dir / NETNS_DIR_SHARED).touch()
     with closing(IPRoute()) as ipr:
         name = settings.gateway_link
         if not ipr.link_lookup(ifname=name):

@@ -7,7 +7,6 @@ overlap.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from typing import Final
 
@@ -15,13 +14,12 @@ import aiohttp
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from weft_common.log import get_logger
 
+from weft_metrics_api.core.pace import Pace
 from weft_metrics_api.core.pods import Directory, Pod, PodKey
 from weft_metrics_api.core.window import Window
 
 MAX_CONCURRENT: Final = 20
 MAX_TIMEOUT_S: Final = 4.0
-QUICK_INTERVAL_S: Final = 1.0
-QUICK_ROUNDS: Final = 5
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
 _log = get_logger(__name__)
@@ -38,6 +36,7 @@ class Scraper:
         self._directory = directory
         self._window = window
         self._interval_s = interval_s
+        self._pace = Pace(interval_s)
         self._timeout = aiohttp.ClientTimeout(total=min(interval_s, MAX_TIMEOUT_S))
         self.failing: dict[PodKey, str] = {}
         self.targets = 0
@@ -63,16 +62,12 @@ class Scraper:
         headers = {"accept-encoding": "identity"}
         async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=self._timeout) as session:
             loop = asyncio.get_running_loop()
-            for number in itertools.count():
+            while True:
                 started = loop.time()
                 await self.round(session, time.time())
                 took = loop.time() - started
                 self._round_s.observe(took)
-                await asyncio.sleep(max(self._pause_s(number) - took, 0.0))
-
-    def _pause_s(self, number: int) -> float:
-        """From the start of a round to the next one. The first few follow each other quickly, for early numbers."""
-        return min(self._interval_s, QUICK_INTERVAL_S) if number < QUICK_ROUNDS else self._interval_s
+                await asyncio.sleep(self._pace.pause_s(took) - took)
 
     async def round(self, session: aiohttp.ClientSession, at: float) -> None:
         """Ask every proxy once. at: the time all samples of this round get, seconds."""
@@ -83,8 +78,9 @@ class Scraper:
             for pod in targets:
                 group.create_task(self._scrape(session, gate, pod, at), name=f"scrape {pod.key.name}")
         self._window.end_round(at)
-        current = {pod.key for pod in targets}
+        current = {pod.key: pod.uid for pod in targets}
         self.failing = {key: reason for key, reason in self.failing.items() if key in current}
+        self._pace.round(current.values(), {uid for key, uid in current.items() if key not in self.failing})
 
     async def _scrape(self, session: aiohttp.ClientSession, gate: asyncio.Semaphore, pod: Pod, at: float) -> None:
         async with gate:
