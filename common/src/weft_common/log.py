@@ -9,7 +9,11 @@ import logging
 import sys
 from typing import Literal
 
-import structlog
+from weft_common.lean import without
+
+# Tracebacks that `rich` draws would show local variables, secrets among them, and importing it costs 130 ms.
+with without("rich", "better_exceptions"):
+    import structlog
 
 LogFormat = Literal["json", "console"]
 

@@ -6,11 +6,11 @@ import os
 import sys
 
 from weft_common.command_line import exit_on_bad_configuration, service_parser
+from weft_common.lean import lean_imports
 from weft_common.log import configure_logging
 from weft_common.settings import Mistake, SettingsError
 from weft_common.tasks import run_service
 
-from weft_identity.app import run
 from weft_identity.config import TABLE, settings_from_environ
 
 DESCRIPTION = "Certificate authority of the Weft service mesh: signs workload certificates for reviewed tokens."
@@ -25,6 +25,10 @@ def main() -> int:
             configure_logging(settings.log_level, settings.log_format)
         except ValueError as error:
             raise SettingsError([Mistake("WEFT_LOG_LEVEL", settings.log_level, str(error))]) from error
+    # redis-py reports to OpenTelemetry where that is installed.
+    with lean_imports("opentelemetry"):
+        from weft_identity.app import run
+
     return run_service(lambda stop: run(settings, stop))
 
 

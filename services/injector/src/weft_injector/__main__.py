@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from weft_common.command_line import exit_on_bad_configuration, service_parser
+from weft_common.lean import lean_imports
 from weft_common.tasks import run_service
 
 from weft_injector.config import SETTINGS, load_settings
@@ -20,9 +21,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--kubeconfig", type=Path, help="kubeconfig file; in a pod its service account is used")
     arguments = parser.parse_args(argv)
     # The HTTP stack takes a while to load; --help should not.
-    from weft_common.kube.config import load_kube_config
+    with lean_imports():
+        from weft_common.kube.config import load_kube_config
 
-    from weft_injector.app import run
+        from weft_injector.app import run
 
     with exit_on_bad_configuration():
         settings = load_settings()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from weft_common.command_line import exit_on_bad_configuration, service_parser
+from weft_common.lean import lean_imports
 from weft_common.tasks import run_service
 
 from weft_metrics_api.config import SETTINGS, load_settings
@@ -23,10 +24,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     with exit_on_bad_configuration():
         settings = load_settings()
         # Loading gRPC and the HTTP client takes half a second; --help should not.
-        from weft_common.kube.config import load_kube_config
+        with lean_imports():
+            from weft_common.kube.config import load_kube_config
 
+            from weft_metrics_api.app import run
         kube_config = load_kube_config(arguments.kubeconfig)
-    from weft_metrics_api.app import run
 
     sys.exit(run_service(lambda stop: run(settings, kube_config, stop)))
 

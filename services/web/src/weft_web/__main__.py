@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from weft_common.command_line import exit_on_bad_configuration, service_parser
+from weft_common.lean import lean_imports
 from weft_common.tasks import run_service
 
 from weft_web.config import SETTINGS, load_settings
@@ -19,8 +20,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     service_parser("weft-web", DESCRIPTION, SETTINGS, EXAMPLE).parse_args(argv)
     with exit_on_bad_configuration():
         settings = load_settings()
-    # Loading the web framework takes a second; --help should not.
-    from weft_web.app import run
+    # Loading the web framework takes a second; --help should not. Its Socket.IO looks for clients that we are not.
+    with lean_imports("requests", "websocket", "pydantic.v1"):
+        from weft_web.app import run
 
     sys.exit(run_service(lambda stop: run(settings, stop)))
 
