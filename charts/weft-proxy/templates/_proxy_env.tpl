@@ -145,6 +145,10 @@
 - name: LINKERD2_PROXY_ACCESS_LOG
   value: {{ . | quote }}
 {{- end }}
+{{- with $v.vizNamespace }}
+- name: LINKERD2_PROXY_TAP_SVC_NAME
+  value: metrics-api.{{ . }}.serviceaccount.identity.$(_l5d_ns).$(_l5d_trustdomain)
+{{- end }}
 {{- with $proxy.shutdownGracePeriod }}
 - name: LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD
   value: {{ . | quote }}

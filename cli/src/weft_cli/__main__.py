@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "uninstall": LazyCommand("weft_cli.commands.install:uninstall", "Print what is installed, for kubectl delete."),
     "stat": LazyCommand("weft_cli.commands.stat:stat", "Success rate, requests per second and latency by workload."),
     "edges": LazyCommand("weft_cli.commands.edges:edges", "Who talks to whom, and whether mutual TLS secures it."),
+    "tap": LazyCommand("weft_cli.commands.tap:tap", "Requests of a workload as they happen."),
+    "why": LazyCommand("weft_cli.commands.why:why", "What decided about a request, and why it failed."),
     "identity": LazyCommand(
         "weft_cli.commands.identity:app", "Certificates of the mesh: list, show, status, and rotate them."
     ),

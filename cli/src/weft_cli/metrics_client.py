@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -30,6 +31,21 @@ _METRICS_API: Final = Reachable(
     METRICS_PORT,
     "install it with its chart, weft-metrics-api; `weft local up` brings it along",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TapQuery:
+    """Empty texts admit everything. to: a resource and its namespace."""
+
+    target: Target
+    namespace: str
+    to: tuple[Target, str] | None
+    max_rps: float
+    scheme: str
+    method: str
+    authority: str
+    path: str
+    extract_headers: bool
 
 
 class MetricsClient:
@@ -63,6 +79,33 @@ class MetricsClient:
         answer = await self._call(self._stub.Edges(request, timeout=CALL_TIMEOUT_S))
         return [_edge_line(edge) for edge in answer.edges]
 
+    async def tap(self, query: TapQuery) -> AsyncIterator[pb.TapEvent]:
+        """Events until the caller stops. Raises CliError."""
+        request = pb.TapRequest(
+            target=_resource(query.target, query.namespace),
+            to=_resource(*query.to) if query.to else None,
+            max_rps=query.max_rps,
+            scheme=query.scheme,
+            method=query.method,
+            authority=query.authority,
+            path=query.path,
+            extract_headers=query.extract_headers,
+        )
+        try:
+            async for event in self._stub.Tap(request):
+                yield event
+        except grpc.aio.AioRpcError as error:
+            raise _cli_error(error, self.address) from error
+
+    async def decisions(
+        self, target: Target, namespace: str, *, failures_only: bool, limit: int, request_id: str = ""
+    ) -> pb.DecisionsResponse:
+        """Records, newest first. Raises CliError."""
+        request = pb.DecisionsRequest(
+            target=_resource(target, namespace), failures_only=failures_only, limit=limit, id=request_id
+        )
+        return await self._call(self._stub.Decisions(request, timeout=CALL_TIMEOUT_S))
+
     async def self_check(self) -> Sequence[pb.CheckResult]:
         """The service's own opinion of itself. Raises CliError."""
         answer = await self._call(self._stub.SelfCheck(pb.SelfCheckRequest(), timeout=CALL_TIMEOUT_S))
@@ -79,6 +122,8 @@ def _cli_error(error: grpc.aio.AioRpcError, address: str) -> CliError:
     details = error.details() or error.code().name
     if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
         return BadInput(details)
+    if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+        return CliError(details)
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return CliError(f"metrics-api at {address} does not answer: {details}", hint="see why:  weft check")
     return CliError(f"metrics-api at {address} failed: {details} ({error.code().name})")

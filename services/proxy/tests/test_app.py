@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import hashlib
 import io
+import json
 import os
 import signal
 import socket
@@ -26,7 +27,7 @@ from weft_proto.linkerd.inbound_pb2_grpc import (
     add_InboundServerPoliciesServicer_to_server,
 )
 from weft_proto.linkerd.outbound_pb2_grpc import OutboundPoliciesServicer, add_OutboundPoliciesServicer_to_server
-from weft_proto.weft import engine_pb2
+from weft_proto.weft import decision_pb2, engine_pb2
 from weft_proto.weft import identity_pb2 as identity_weft_pb2
 from weft_proto.weft.identity_pb2_grpc import TrustServicer, add_TrustServicer_to_server
 from weft_proxy.app import EXIT_FAILED, EXIT_OK, App
@@ -90,6 +91,9 @@ class EngineDouble:
 
     def metrics(self) -> bytes:
         return b"engine_up 1\n"
+
+    def decisions(self, asked: decision_pb2.ListDecisions) -> decision_pb2.DecisionList:
+        return decision_pb2.DecisionList(decisions=[decision_pb2.Decision(id=asked.id or "0:0", http_status=503)])
 
     def stop(self) -> None:
         self.stopped = True
@@ -504,3 +508,20 @@ async def test_engine_that_cannot_start_ends_the_process(tmp_path: Path) -> None
     assert await App(settings, engine, CryptographyDouble(), KeyAndCsr(b"", b""), PEM, sink).run() == EXIT_FAILED
     assert "address in use" in log.getvalue()
     engine.close()
+
+
+async def test_decisions_are_json_with_the_field_names_of_the_proto(start: Start) -> None:
+    async with start() as mesh:
+        answer = await mesh.engine.ask("GET", "/decisions")
+        assert (answer.status, answer.content_type) == (200, "application/json")
+        assert json.loads(answer.body) == {"decisions": [{"id": "0:0", "http_status": 503}]}
+
+
+async def test_access_lines_go_to_stderr_in_the_order_they_came(
+    start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with start() as mesh:
+        for text in ("one", "two"):
+            mesh.engine.emit(access_line=engine_pb2.AccessLine(text=text))
+        await mesh.engine.ask("GET", "/live")
+    assert capsys.readouterr().err == "one\ntwo\n"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from weft_proto.weft import engine_pb2
 from weft_proxy import VERSION, config
 from weft_proxy.core.engine_settings import engine_settings
 from weft_proxy.core.settings import BackoffSettings, Settings, StreamLimits
@@ -177,3 +178,34 @@ def test_misspelt_variables_are_found(minimal: dict[str, str]) -> None:
 def test_table_names_each_variable_once() -> None:
     names = [v.name for v in VARIABLES]
     assert len(names) == len(set(names))
+
+
+def test_a_tap_client_opens_the_tap_port(minimal: dict[str, str]) -> None:
+    assert read(minimal).tap is None
+    settings = read(minimal, TAP_SVC_NAME="metrics-api.linkerd-viz", CONTROL_LISTEN_ADDR="0.0.0.0:4190")
+    message = engine_settings(settings, PEM, {})
+    assert (message.tap_client, message.tap_listen.port) == ("metrics-api.linkerd-viz", 4190)
+    assert not engine_settings(read(minimal), PEM, {}).HasField("tap_listen")
+
+
+def test_the_access_log_has_two_forms(minimal: dict[str, str]) -> None:
+    assert engine_settings(read(minimal), PEM, {}).access_log == engine_pb2.OFF
+    assert engine_settings(read(minimal, ACCESS_LOG="json"), PEM, {}).access_log == engine_pb2.JSON
+    assert mistakes(minimal, ACCESS_LOG="combined") == {"ACCESS_LOG"}
+
+
+def test_a_trace_collector_is_one_more_tunnel_and_later_attributes_win(minimal: dict[str, str]) -> None:
+    assert not engine_settings(read(minimal), PEM, {}).trace
+    settings = read(
+        {**minimal, "OTEL_RESOURCE_ATTRIBUTES": "a=standard,c=3"},
+        TRACE_COLLECTOR_SVC_ADDR="collector.obs.svc.cluster.local.:4317",
+        TRACE_COLLECTOR_SVC_NAME="collector.obs",
+        TRACE_EXTRA_ATTRIBUTES="a=extra\nb=2",
+    )
+    assert settings.trace is not None
+    assert dict(settings.trace.attributes) == {"a": "standard", "b": "2", "c": "3"}
+    assert settings.trace.service_name == "linkerd-proxy"
+    message = engine_settings(settings, PEM, {})
+    assert message.trace
+    assert [service.name for service in message.control_services][-1] == "opentelemetry"
+    assert mistakes(minimal, TRACE_COLLECTOR_SVC_ADDR="collector.obs:4317") == {"TRACE_COLLECTOR_SVC_NAME"}

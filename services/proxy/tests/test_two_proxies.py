@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -39,7 +40,8 @@ import http.server
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        body = (self.headers.get("l5d-client-id") or "nobody").encode()
+        asked = "traceparent" if self.path == "/trace" else "l5d-client-id"
+        body = (self.headers.get(asked) or "nobody").encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -55,6 +57,49 @@ try:
         print(response.status); print(response.read().decode())
 except urllib.error.HTTPError as error:
     print(error.code); print(error.headers.get("l5d-proxy-error", ""))
+"""
+
+
+COLLECTOR_PORT = 4317
+# Prints "<trace id> <kind> <status code>" for each span it is given.
+COLLECTOR = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as pb, trace_service_pb2_grpc as rpc
+class Collector(rpc.TraceServiceServicer):
+    def Export(self, request, context):
+        for span in request.resource_spans[0].scope_spans[0].spans:
+            status = [a.value.int_value for a in span.attributes if a.key == "http.response.status_code"]
+            print(span.trace_id.hex(), span.kind, *status, flush=True)
+        return pb.ExportTraceServiceResponse()
+server = grpc.server(ThreadPoolExecutor(1))
+rpc.add_TraceServiceServicer_to_server(Collector(), server)
+server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}")
+server.start()
+print("ready", flush=True)
+server.wait_for_termination()
+"""
+# Prints "ready" once the tap is on or refused, then each event as JSON, or the status that refused it.
+TAP = """
+import sys
+import grpc
+from google.protobuf.json_format import MessageToJson
+from weft_proto.linkerd import tap_pb2
+from weft_proto.linkerd.tap_pb2_grpc import TapStub
+match = tap_pb2.ObserveRequest.Match
+wanted = match(http=match.Http(path=match.Http.StringMatch(prefix="/tapped")))
+request = tap_pb2.ObserveRequest(limit=int(sys.argv[2]), match=wanted)
+request.extract.http.headers.SetInParent()
+with grpc.insecure_channel(sys.argv[1], options=[("grpc.enable_http_proxy", 0)]) as channel:
+    try:
+        events = TapStub(channel).Observe(request)
+        events.initial_metadata()
+        print("ready", flush=True)
+        for event in events:
+            print(MessageToJson(event, indent=None), flush=True)
+    except grpc.RpcError as error:
+        print(error.code().name, flush=True)
 """
 
 
@@ -133,11 +178,24 @@ class Pod:
             "INBOUND_PORTS": "8080",
             "ADMIN_LISTEN_ADDR": "0.0.0.0:4191",
             "SHUTDOWN_GRACE_PERIOD": "5s",
+            "TAP_SVC_NAME": CLIENT,
+            "ACCESS_LOG": "json",
+            "TRACE_COLLECTOR_SVC_ADDR": f"localhost.:{COLLECTOR_PORT}",
         }
         env = {f"LINKERD2_PROXY_{k}": v for k, v in settings.items()}
         proxy = self.spawn(sys.executable, "-m", "weft_proxy", group=PROXY_GID, env=env)
         self.run(sys.executable, "-m", "weft_proxy.await_ready", "--timeout=20s")
         return proxy
+
+    def decisions(self, query: str = "") -> list[dict[str, Any]]:
+        """Of the proxy in this pod, newest first."""
+        found = json.loads(self.get(f"http://127.0.0.1:4191/decisions?{query}").body)
+        decisions: list[dict[str, Any]] = found.get("decisions", [])
+        return decisions
+
+    def log(self) -> str:
+        """Everything that ran in this pod wrote to stderr."""
+        return "".join(path.read_text() for path in sorted(self._folder.glob(f"{self.name}-*.log")))
 
     def metrics(self) -> str:
         return self.run(
@@ -154,6 +212,7 @@ class Pair:
     stranger: Pod
     server_proxy: subprocess.Popen[str]
     client_proxy: subprocess.Popen[str]
+    collectors: list[subprocess.Popen[str]]
 
 
 def make_authority(folder: Path) -> str:
@@ -194,6 +253,7 @@ def pair() -> Iterator[Pair]:
         ip("-n", switch, "link", "add", "br0", "type", "bridge")
         ip("-n", switch, "link", "set", "br0", "up")
         pods = []
+        collectors: list[subprocess.Popen[str]] = []
         for number, role in ((2, "client"), (3, "server"), (4, "stranger")):
             name, address = f"wtp-{tag}-{role}", f"10.211.7.{number}"
             ip("netns", "add", name)
@@ -209,9 +269,14 @@ def pair() -> Iterator[Pair]:
         app = server.spawn(sys.executable, "-c", APP)
         assert app.stdout is not None
         assert app.stdout.readline() == "listening\n"
+        for pod in (client, server):
+            collector = pod.spawn(sys.executable, "-c", COLLECTOR, str(COLLECTOR_PORT))
+            assert collector.stdout is not None
+            assert collector.stdout.readline() == "ready\n"
+            collectors.append(collector)
         server_proxy = server.start_proxy(SERVER, server.ip, anchors)
         client_proxy = client.start_proxy(CLIENT, server.ip, anchors)
-        yield Pair(client, server, stranger, server_proxy, client_proxy)
+        yield Pair(client, server, stranger, server_proxy, client_proxy, collectors)
 
 
 def test_meshed_request_arrives_with_the_clients_identity(pair: Pair) -> None:
@@ -269,6 +334,90 @@ try:
 except KeyboardInterrupt:
     print(packets, hits, flush=True)
 """
+
+
+def lines_of(process: subprocess.Popen[str], count: int) -> list[str]:
+    assert process.stdout is not None
+    return [process.stdout.readline().strip() for _ in range(count)]
+
+
+def test_tap_shows_a_request_from_its_start_to_its_end_and_then_stops(pair: Pair) -> None:
+    tap = pair.server.spawn(sys.executable, "-c", TAP, "127.0.0.1:4190", "1")
+    assert lines_of(tap, 1) == ["ready"]
+    assert pair.client.get(f"http://{pair.server.ip}:8080/other").status == 200
+    assert pair.client.get(f"http://{pair.server.ip}:8080/tapped?secret=1").status == 200
+    init, answer, end = map(json.loads, lines_of(tap, 3))
+    assert tap.wait(20) == 0, "the stream ends after the one request it was to show"
+    assert init["proxyDirection"] == "INBOUND"
+    assert init["sourceMeta"]["labels"] == {"tls": "true", "client_id": CLIENT}
+    assert init["http"]["requestInit"]["path"] == "/tapped"
+    names = [header["name"] for header in init["http"]["requestInit"]["headers"]["headers"]]
+    assert names[:4] == [":method", ":scheme", ":authority", ":path"]
+    assert answer["http"]["responseInit"]["httpStatus"] == 200
+    assert end["http"]["responseEnd"]["responseBytes"] == str(len(CLIENT))
+    assert init["http"]["requestInit"]["id"] == end["http"]["responseEnd"]["id"]
+
+
+def test_tap_outbound_names_the_endpoint(pair: Pair) -> None:
+    tap = pair.client.spawn(sys.executable, "-c", TAP, "127.0.0.1:4190", "1")
+    assert lines_of(tap, 1) == ["ready"]
+    assert pair.client.get(f"http://{pair.server.ip}:8080/tapped").status == 200
+    init = json.loads(lines_of(tap, 1)[0])
+    labels = init["destinationMeta"]["labels"]
+    assert (init["proxyDirection"], labels["deployment"], labels["server_id"]) == ("OUTBOUND", "web", SERVER)
+
+
+def test_tap_refuses_everybody_but_its_client(pair: Pair) -> None:
+    tap = pair.stranger.spawn(sys.executable, "-c", TAP, f"{pair.server.ip}:4190", "1")
+    assert lines_of(tap, 2)[-1] == "UNAUTHENTICATED"
+
+
+def test_a_tap_without_a_limit_is_an_invalid_argument(pair: Pair) -> None:
+    tap = pair.server.spawn(sys.executable, "-c", TAP, "127.0.0.1:4190", "0")
+    assert lines_of(tap, 2)[-1] == "INVALID_ARGUMENT"
+
+
+def test_a_denied_request_leaves_a_record_that_says_why(pair: Pair) -> None:
+    assert pair.stranger.get(f"http://{pair.server.ip}:8080/denied").status == 403
+    found = pair.server.decisions("failures")[0]
+    assert (found["path"], found["http_status"], found["closed_by"]) == ("/denied", 403, "PROXY")
+    assert found["client_tls"] == {"tls": "no_identity", "no_tls_reason": "no_tls_from_remote"}
+    assert found["parent"]["resource"]["name"] == "web-http"
+    assert "authorization" not in found
+    assert found["reason"] == "client not authorized"
+    assert pair.stranger.get(f"http://{pair.server.ip}:4191/decisions").status == 403
+
+
+def test_a_port_without_a_server_leaves_a_record_on_both_sides(pair: Pair) -> None:
+    assert pair.client.get(f"http://{pair.server.ip}:8081/nobody").status >= 500
+    there = next(found for found in pair.server.decisions("failures") if found["path"] == "/nobody")
+    assert (there["authorization"], there["closed_by"]) == ({"default": "all-unauthenticated"}, "PROXY")
+    here = next(found for found in pair.client.decisions("failures") if found["path"] == "/nobody")
+    assert here["tries"][0]["labels"]["deployment"] == "web"
+    assert here["tries"][0]["server_id"] == SERVER
+    assert here["protocol"] == "http/1"
+
+
+def test_every_inbound_request_has_a_line_in_the_access_log(pair: Pair) -> None:
+    assert pair.client.get(f"http://{pair.server.ip}:8080/logged").status == 200
+    # The admin port's answers come through the same queue as the lines: after one, the line is written.
+    pair.server.decisions()
+    lines = [json.loads(line) for line in pair.server.log().splitlines() if '"uri":"/logged"' in line]
+    (line,) = lines
+    assert (line["client.id"], line["method"], line["uri"], line["status"]) == (CLIENT, "GET", "/logged", 200)
+    assert 0 < int(line["processing_ns"]) <= int(line["total_ns"])
+
+
+def test_a_sampled_trace_gets_two_spans_at_each_proxy_and_reaches_the_application(pair: Pair) -> None:
+    trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    script = GET.replace(
+        "Request(sys.argv[1])", f"Request(sys.argv[1], headers={{'traceparent': '00-{trace}-{span}-01'}})"
+    )
+    seen = pair.client.run(sys.executable, "-c", script, f"http://{pair.server.ip}:8080/trace").splitlines()[1]
+    assert seen.startswith(f"00-{trace}-")
+    assert span not in seen
+    for collector in pair.collectors:
+        assert sorted(lines_of(collector, 2)) == [f"{trace} 2 200", f"{trace} 3 200"]
 
 
 def test_sigterm_drains_and_exits_cleanly(pair: Pair) -> None:

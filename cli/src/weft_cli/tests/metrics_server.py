@@ -19,6 +19,9 @@ class Answers(metrics_pb2_grpc.MetricsServicer):
         self.stat: dict[str, list[pb.StatRow]] = {}
         self.edges: list[pb.Edge] = []
         self.refusal = ""
+        self.events: list[pb.TapEvent] = []
+        self.closed = ""
+        self.decisions = pb.DecisionsResponse()
         self.asked: list[Any] = []
 
     def StatSummary(self, request: pb.StatSummaryRequest, context: Any) -> pb.StatSummaryResponse:
@@ -30,6 +33,16 @@ class Answers(metrics_pb2_grpc.MetricsServicer):
     def Edges(self, request: pb.EdgesRequest, context: Any) -> pb.EdgesResponse:
         self.asked.append(request)
         return pb.EdgesResponse(edges=self.edges)
+
+    def Tap(self, request: pb.TapRequest, context: Any) -> Iterator[pb.TapEvent]:
+        self.asked.append(request)
+        if self.closed:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, self.closed)
+        yield from self.events
+
+    def Decisions(self, request: pb.DecisionsRequest, context: Any) -> pb.DecisionsResponse:
+        self.asked.append(request)
+        return self.decisions
 
     def SelfCheck(self, request: pb.SelfCheckRequest, context: Any) -> pb.SelfCheckResponse:
         return pb.SelfCheckResponse(results=[pb.CheckResult(subsystem="scraper", description="proxies are scraped")])

@@ -22,6 +22,7 @@ from weft_metrics_api.core.checks import Check, check_cluster, check_scrapes
 from weft_metrics_api.core.pods import Directory
 from weft_metrics_api.core.window import Window
 from weft_metrics_api.kube.watches import ClusterWatches
+from weft_metrics_api.rpc.requests import ProxyQuestions
 from weft_metrics_api.rpc.service import MetricsService
 from weft_metrics_api.scrape.scraper import Scraper
 
@@ -47,7 +48,7 @@ async def run(settings: MetricsApiSettings, kube_config: KubeConfig, stop: async
                 check_scrapes(time.time(), window.newest_round, interval_s, scraper.targets, scraper.failing),
             )
 
-        service = MetricsService(directory, window, interval_s, watches.missing, self_check)
+        service = MetricsService(directory, window, interval_s, watches.missing, self_check, ProxyQuestions(directory))
         async with (
             AdminServer(settings.admin_port, watches.missing, registry).serving(),
             serve_grpc(

@@ -5,10 +5,11 @@ import os
 from collections.abc import Callable
 from typing import assert_never
 
-from weft_proto.weft import engine_pb2
+from google.protobuf.json_format import MessageToJson
+from weft_proto.weft import decision_pb2, engine_pb2
 
 from weft_proxy.core import admin as core
-from weft_proxy.core.metrics import ControlMetrics, IdentityMetrics, exposition
+from weft_proxy.core.metrics import ControlMetrics, IdentityMetrics, SpanMetrics, exposition
 from weft_proxy.logs import Logger, LogSink
 from weft_proxy.ports import Engine, EngineFault
 
@@ -24,6 +25,7 @@ class Admin:
         log: Logger,
         identity: IdentityMetrics,
         control: ControlMetrics,
+        spans: SpanMetrics | None,
         *,
         shutdown_enabled: bool,
         is_ready: Callable[[], bool],
@@ -35,6 +37,7 @@ class Admin:
         self._log = log
         self._identity = identity
         self._control = control
+        self._spans = spans
         self._shutdown_enabled = shutdown_enabled
         self._is_ready = is_ready
         self._is_stopping = is_stopping
@@ -68,10 +71,14 @@ class Admin:
             case core.ShutDown():
                 self._shut_down()
             case core.WriteMetrics(compress):
-                body = self._engine.metrics() + exposition(self._identity, self._control) + b"# EOF\n"
+                body = self._engine.metrics() + exposition(self._identity, self._control, self._spans) + b"# EOF\n"
                 if compress:
                     body = gzip.compress(body, GZIP_LEVEL)
                     headers["content-encoding"] = "gzip"
+            case core.ListDecisions(failures_only, limit, request_id):
+                asked = decision_pb2.ListDecisions(failures_only=failures_only, limit=limit, id=request_id)
+                listed = self._engine.decisions(asked)
+                body = MessageToJson(listed, preserving_proto_field_name=True).encode() + b"\n"
             case effect:
                 assert_never(effect)
         response = engine_pb2.AdminResponse(

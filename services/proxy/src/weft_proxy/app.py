@@ -7,8 +7,10 @@ descriptor and are dispatched here.
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from random import Random
+from typing import TYPE_CHECKING, TextIO
 
 import grpc.aio
 from weft_proto.weft import engine_pb2
@@ -16,7 +18,7 @@ from weft_proto.weft import engine_pb2
 from weft_proxy.admin import Admin
 from weft_proxy.channels import open_channel
 from weft_proxy.core.log_filter import Level
-from weft_proxy.core.metrics import ControlMetrics, IdentityMetrics
+from weft_proxy.core.metrics import ControlMetrics, IdentityMetrics, SpanMetrics
 from weft_proxy.core.settings import ControlService, Settings
 from weft_proxy.core.trust import Leaf
 from weft_proxy.discovery import Discovery
@@ -26,6 +28,9 @@ from weft_proxy.logs import LogSink
 from weft_proxy.ports import Cryptography, Engine, EngineFault
 from weft_proxy.streams import Follower
 from weft_proxy.trust import TrustBundle, TrustFollower, follow_file
+
+if TYPE_CHECKING:
+    from weft_proxy.spans import SpanExporter
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -62,6 +67,9 @@ class App:
         self._rng = Random()
         self._identity_metrics = IdentityMetrics()
         self._control_metrics = ControlMetrics()
+        self._span_metrics = SpanMetrics() if settings.trace else None
+        self._access_log: TextIO = sys.stderr
+        self._spans: SpanExporter | None = None
         self._certified = False
         self._listening = False
         self._stop = asyncio.Event()
@@ -75,6 +83,7 @@ class App:
             sink.logger("weft_proxy::admin"),
             self._identity_metrics,
             self._control_metrics,
+            self._span_metrics,
             shutdown_enabled=settings.shutdown_endpoint,
             is_ready=lambda: self._certified and self._listening,
             is_stopping=self._stop.is_set,
@@ -107,11 +116,12 @@ class App:
                 await stack.enter_async_context(open_channel(service)) for service in settings.control_services
             ]
             self._discovery = self._make_discovery(group, destination, policy)
-            trusting = self._identity_tasks(group, identity)
+            tasks = self._identity_tasks(group, identity)
+            tasks += await self._export_spans(stack, group)
             await self._stop.wait()
             if self._exit_code == EXIT_OK:
                 await self._drain()
-            for task in trusting:
+            for task in tasks:
                 task.cancel()
             self._discovery.stop()
 
@@ -136,6 +146,19 @@ class App:
             follower(self._settings.policy_service),
             log,
         )
+
+    async def _export_spans(
+        self, stack: contextlib.AsyncExitStack, group: asyncio.TaskGroup
+    ) -> list[asyncio.Task[None]]:
+        trace = self._settings.trace
+        if trace is None:
+            return []
+        # Imported here: the OpenTelemetry messages cost memory that most proxies need not spend.
+        from weft_proxy.spans import SpanExporter
+
+        channel = await stack.enter_async_context(open_channel(trace.collector))
+        self._spans = SpanExporter(trace, channel, self._span_metrics, self._sink.logger("weft_proxy::spans"))
+        return [group.create_task(self._spans.run(), name="export spans")]
 
     def _identity_tasks(self, group: asyncio.TaskGroup, channel: grpc.aio.Channel) -> list[asyncio.Task[None]]:
         certifier, follower = self._certifier(channel), self._trust_follower(channel)
@@ -234,6 +257,11 @@ class App:
             case "log":
                 entry = event.log
                 self._sink.write(entry.target, _LOG_LEVELS.get(entry.level, Level.INFO), entry.message, entry.fields)
+            case "access_line":
+                self._access_log.write(event.access_line.text + "\n")
+            case "span":
+                if self._spans is not None:
+                    self._spans.add(event.span)
             case "listening":
                 self._listening = True
                 self._log.info("Listening", inbound=str(self._settings.inbound.listen))

@@ -25,10 +25,14 @@ from weft_proxy.core.settings import (
     Settings,
     SideSettings,
     StreamLimits,
+    TapSettings,
+    TraceSettings,
 )
-from weft_proxy.core.values import HostPort, SocketAddr, parse_host_port
+from weft_proxy.core.values import HostPort, SocketAddr, parse_attributes, parse_host_port
 
 EXIT_CONFIG = 64
+OTEL_ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES"
+DEFAULT_TRACE_SERVICE_NAME = "linkerd-proxy"
 T = TypeVar("T")
 
 _INBOUND_BACKOFF = BackoffSettings(100, 10_000, 0.1)
@@ -147,6 +151,9 @@ def read_settings(environ: Mapping[str, str], cpus: int | None = None) -> Settin
         shutdown_endpoint=get(var.SHUTDOWN_ENDPOINT_ENABLED),
         log_filter=log_filter,
         log_json=log_json,
+        access_log=get(var.ACCESS_LOG),
+        tap=TapSettings(get(var.CONTROL_LISTEN_ADDR), tap_client) if (tap_client := get(var.TAP_SVC_NAME)) else None,
+        trace=_trace(reader, environ),
     )
     if reader.mistakes:
         raise ConfigError(reader.mistakes)
@@ -176,6 +183,23 @@ def _service(
     if not server:
         reader.reject(server_name, f"the identity of {addr.text}, because it is not loopback")
     return ControlService(name, addr, server or "")
+
+
+def _trace(reader: _Reader, environ: Mapping[str, str]) -> TraceSettings | None:
+    if not environ.get(var.TRACE_COLLECTOR_SVC_ADDR.full_name, "").strip():
+        return None
+    collector = _service(reader, "opentelemetry", var.TRACE_COLLECTOR_SVC_ADDR, var.TRACE_COLLECTOR_SVC_NAME)
+    try:
+        standard = parse_attributes(environ.get(OTEL_ATTRIBUTES, ""))
+    except ValueError:
+        standard = ()
+        reader.mistakes.append(Mistake(OTEL_ATTRIBUTES, environ.get(OTEL_ATTRIBUTES), "key=value, comma separated"))
+    return TraceSettings(
+        collector=collector,
+        service_name=reader.get(var.TRACE_SERVICE_NAME) or DEFAULT_TRACE_SERVICE_NAME,
+        labels_path=reader.get(var.TRACE_ATTRIBUTES_PATH),
+        attributes=(*reader.get(var.TRACE_EXTRA_ATTRIBUTES), *standard),
+    )
 
 
 def _identity(reader: _Reader) -> IdentitySettings:

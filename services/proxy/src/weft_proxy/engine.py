@@ -1,7 +1,7 @@
 """The engine behind its port: the only module that imports `weft_engine`. Messages become bytes here, nowhere else."""
 
 import weft_engine
-from weft_proto.weft import engine_pb2
+from weft_proto.weft import decision_pb2, engine_pb2
 
 from weft_proxy.ports import EngineFault, LeafRejected
 
@@ -37,6 +37,9 @@ class NativeEngine:
 
     def metrics(self) -> bytes:
         return self._engine.metrics()
+
+    def decisions(self, asked: decision_pb2.ListDecisions) -> decision_pb2.DecisionList:
+        return decision_pb2.DecisionList.FromString(self._engine.decisions(asked.SerializeToString()))
 
     def stop(self) -> None:
         self._engine.stop()

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from weft_proto.weft import engine_pb2
+from weft_proto.weft import decision_pb2, engine_pb2
 
 
 class EngineFault(Exception):
@@ -28,6 +28,9 @@ class Engine(Protocol):
 
     def metrics(self) -> bytes:
         """Exposition text without the closing `# EOF`."""
+
+    def decisions(self, asked: decision_pb2.ListDecisions) -> decision_pb2.DecisionList:
+        """Kept decision records, newest first."""
 
     def stop(self) -> None: ...
 

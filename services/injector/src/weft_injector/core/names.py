@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+DISABLE_TAP: Final = "viz.linkerd.io/disable-tap"
 CONFIG_PREFIX: Final = "config.linkerd.io/"
 CONFIG_BETA_PREFIX: Final = "config.beta.linkerd.io/"
 CONFIG_ALPHA_PREFIX: Final = "config.alpha.linkerd.io/"

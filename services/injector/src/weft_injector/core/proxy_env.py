@@ -172,7 +172,12 @@ def _identity(trust_anchors: str) -> Pairs:
 
 
 def _optional(settings: MeshSettings) -> Pairs:
-    pairs = [("ACCESS_LOG", settings.access_log), ("SHUTDOWN_GRACE_PERIOD", settings.shutdown_grace_period)]
+    may_tap = f"metrics-api.{settings.viz_namespace}.{_DOMAIN}" if settings.viz_namespace else ""
+    pairs = [
+        ("ACCESS_LOG", settings.access_log),
+        ("TAP_SVC_NAME", "" if settings.tap_disabled else may_tap),
+        ("SHUTDOWN_GRACE_PERIOD", settings.shutdown_grace_period),
+    ]
     return [(name, value) for name, value in pairs if value]
 
 

@@ -94,6 +94,9 @@ class MeshSettings:
     log_format: str = "plain"
     log_http_headers: str = "off"
     access_log: str = ""
+    viz_namespace: str = ""
+    """Where metrics-api runs, which may tap proxies; empty: nobody may."""
+    tap_disabled: bool = False
     hostname_labels: bool = False
 
     external_profiles: bool = False
@@ -207,6 +210,7 @@ def _parsed(parse: Callable[[str], str]) -> Read:
 # Path in the values, field, reader. An absent or null value keeps the default, as Helm has it.
 VALUES: Final[tuple[tuple[str, str, Read], ...]] = (
     ("controlPlaneNamespace", "control_plane_namespace", _text),
+    ("vizNamespace", "viz_namespace", _text),
     ("clusterDomain", "cluster_domain", _text),
     ("clusterNetworks", "cluster_networks", _parsed(grammar.networks)),
     ("cniEnabled", "cni_enabled", _flag),

@@ -49,6 +49,13 @@ class Pod:
     identity: str
     is_meshed: bool
     host_ip: str = ""
+    tap_port: int | None = None
+    """Where its proxy shows requests; None when nobody may look."""
+
+    @property
+    def is_tappable(self) -> bool:
+        """Whether its proxy can be asked what it sees."""
+        return self.is_meshed and self.tap_port is not None and bool(self.ip) and self.phase is Phase.ACTIVE
 
     @property
     def is_scrapable(self) -> bool:

@@ -11,6 +11,9 @@ PROXY_CONTAINER: Final = "linkerd-proxy"
 ADMIN_PORT_NAME: Final = "linkerd-admin"
 CONTROL_PLANE_LABEL: Final = "linkerd.io/control-plane-ns"
 IDENTITY_VARIABLE: Final = "LINKERD2_PROXY_IDENTITY_LOCAL_NAME"
+TAP_VARIABLE: Final = "LINKERD2_PROXY_TAP_SVC_NAME"
+CONTROL_LISTEN_VARIABLE: Final = "LINKERD2_PROXY_CONTROL_LISTEN_ADDR"
+DEFAULT_CONTROL_PORT: Final = 4190
 _REFERENCE: Final = re.compile(r"\$\(([^)]+)\)")
 
 
@@ -30,6 +33,7 @@ def pod_from(raw: dict[str, Any], control_plane_namespace: str) -> Pod:
         identity=_identity(proxy, key.namespace, spec) if proxy and is_meshed else "",
         is_meshed=is_meshed,
         host_ip=status.get("hostIP", ""),
+        tap_port=_tap_port(proxy) if proxy else None,
     )
 
 
@@ -56,6 +60,15 @@ def _admin_port(proxy: dict[str, Any]) -> int | None:
         if port.get("name") == ADMIN_PORT_NAME:
             return int(port["containerPort"])
     return None
+
+
+def _tap_port(proxy: dict[str, Any]) -> int | None:
+    """None when the proxy was told of nobody who may tap it."""
+    env = {variable["name"]: str(variable.get("value") or "") for variable in proxy.get("env") or []}
+    if not env.get(TAP_VARIABLE):
+        return None
+    port = env.get(CONTROL_LISTEN_VARIABLE, "").rpartition(":")[2]
+    return int(port) if port.isdecimal() else DEFAULT_CONTROL_PORT
 
 
 def _identity(proxy: dict[str, Any], namespace: str, spec: dict[str, Any]) -> str:

@@ -13,10 +13,11 @@ from weft_proto.weft import metrics_pb2_grpc
 from weft_metrics_api.core.checks import Check, Status
 from weft_metrics_api.core.edges import Edge, edges
 from weft_metrics_api.core.pods import Directory
-from weft_metrics_api.core.resources import ResourceId
 from weft_metrics_api.core.stat import BadQuery, Selector, StatQuery, StatRow, stat_rows
+from weft_metrics_api.core.tap import NothingToTap
 from weft_metrics_api.core.traffic import Requests, Tcp
 from weft_metrics_api.core.window import Window
+from weft_metrics_api.rpc.requests import ProxyQuestions, resource
 
 Context = grpc.aio.ServicerContext
 
@@ -32,6 +33,7 @@ class MetricsService(metrics_pb2_grpc.MetricsServicer):
     resolution_s: float
     missing: Callable[[], Sequence[str]]
     self_check: Callable[[], Sequence[Check]]
+    questions: ProxyQuestions
 
     async def StatSummary(  # noqa: N802 - the name is the contract's
         self,
@@ -63,6 +65,31 @@ class MetricsService(metrics_pb2_grpc.MetricsServicer):
             await _refuse(context, error)
         return pb.EdgesResponse(edges=[_edge(edge) for edge in found])
 
+    async def Tap(  # type: ignore[override]  # noqa: N802 - gRPC also takes a coroutine that writes to its context
+        self, request: pb.TapRequest, context: Context[pb.TapRequest, pb.TapEvent]
+    ) -> None:
+        """Events until the client leaves. Statuses as StatSummary, and FAILED_PRECONDITION when no pod can be asked."""
+        await self._refuse_unready(context)
+        try:
+            to = _selector(request.to) if request.HasField("to") else None
+            await self.questions.tap(request, _selector(request.target), to, context)
+        except BadQuery as error:
+            await _refuse(context, error)
+        except NothingToTap as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
+    async def Decisions(  # noqa: N802
+        self, request: pb.DecisionsRequest, context: Context[pb.DecisionsRequest, pb.DecisionsResponse]
+    ) -> pb.DecisionsResponse:
+        """Decisions, newest first. Statuses as Tap."""
+        await self._refuse_unready(context)
+        try:
+            return await self.questions.decisions(request, _selector(request.target))
+        except BadQuery as error:
+            await _refuse(context, error)
+        except NothingToTap as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
     async def SelfCheck(  # noqa: N802
         self, request: pb.SelfCheckRequest, context: Context[pb.SelfCheckRequest, pb.SelfCheckResponse]
     ) -> pb.SelfCheckResponse:
@@ -88,10 +115,6 @@ def _selector(message: pb.Resource) -> Selector:
     if not message.kind:
         raise BadQuery("kind is required")
     return Selector(message.kind, message.namespace, message.name)
-
-
-def _resource(resource: ResourceId) -> pb.Resource:
-    return pb.Resource(namespace=resource.namespace, kind=resource.kind, name=resource.name)
 
 
 def _requests(requests: Requests | None) -> pb.HttpStats | None:
@@ -120,7 +143,7 @@ def _tcp(tcp: Tcp | None) -> pb.TcpStats | None:
 
 def _row(row: StatRow) -> pb.StatRow:
     return pb.StatRow(
-        resource=_resource(row.resource),
+        resource=resource(row.resource),
         meshed_pods=row.meshed_pods,
         running_pods=row.running_pods,
         failed_pods=row.failed_pods,
@@ -133,8 +156,8 @@ def _row(row: StatRow) -> pb.StatRow:
 
 def _edge(edge: Edge) -> pb.Edge:
     return pb.Edge(
-        src=_resource(edge.src),
-        dst=_resource(edge.dst),
+        src=resource(edge.src),
+        dst=resource(edge.dst),
         client_id=edge.client_id,
         server_id=edge.server_id,
         secured=edge.secured,

@@ -28,11 +28,12 @@ CART_TO_PRICE = (
 
 
 class Cluster:
-    """An API server and the proxies of two pods. Each scrape of price shows ten requests more."""
+    """An API server and the proxies of two pods. Each scrape of price shows ten more. env: of their proxies."""
 
     def __init__(self) -> None:
         self.objects: dict[str, list[dict[str, Any]]] = {}
         self.requests_served = 0
+        self.env: dict[str, list[dict[str, Any]]] = {}
         self.scrapes: dict[str, int] = {"price": 0, "cart": 0}
         self.scraped = asyncio.Condition()
 
@@ -66,7 +67,7 @@ class Cluster:
             await self.scraped.wait_for(lambda: self.scrapes[name] >= times)
 
 
-def pod(name: str, port: int) -> dict[str, Any]:
+def pod(name: str, port: int, env: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "metadata": {
             "namespace": "shop",
@@ -90,6 +91,7 @@ def pod(name: str, port: int) -> dict[str, Any]:
                             "name": "LINKERD2_PROXY_IDENTITY_LOCAL_NAME",
                             "value": "$(_pod_sa).$(_pod_ns).serviceaccount.identity.$(_l5d_ns).$(_l5d_trustdomain)",
                         },
+                        *env,
                     ],
                 }
             ],
@@ -139,7 +141,10 @@ async def service(cluster: Cluster) -> AsyncIterator[tuple[MetricsApiSettings, m
         serving(cluster.proxy("cart")) as cart_port,
     ):
         cluster.objects = {
-            "pods": [pod("price", price_port), pod("cart", cart_port)],
+            "pods": [
+                pod(name, port, cluster.env.get(name, []))
+                for name, port in (("price", price_port), ("cart", cart_port))
+            ],
             "replicasets": [replica_set("price"), replica_set("cart")],
             "deployments": [{"metadata": {"namespace": "shop", "name": name}} for name in ("price", "cart", "idle")],
         }

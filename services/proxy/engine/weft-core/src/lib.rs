@@ -2,6 +2,7 @@
 //! Snapshots arrive as wire messages and are compiled here once into the form that requests are matched against.
 #![forbid(unsafe_code)]
 
+pub mod access_log;
 pub mod addr;
 pub mod backoff;
 pub mod balance;
@@ -22,5 +23,8 @@ pub mod outbound;
 pub mod rate_limit;
 pub mod route;
 pub mod settings;
+pub mod span;
+pub mod tap;
 pub mod tls_peek;
+pub mod trace_context;
 pub mod transport_header;

@@ -48,6 +48,23 @@ impl Meta {
         })
     }
 
+    /// As messages carry it.
+    pub fn to_wire(&self) -> wire::Metadata {
+        let kind = if self.kind == "default" && self.group.is_empty() {
+            Kind::Default(self.name.clone())
+        } else {
+            Kind::Resource(wire::Resource {
+                group: self.group.clone(),
+                kind: self.kind.clone(),
+                name: self.name.clone(),
+                namespace: self.namespace.clone(),
+                section: self.section.clone(),
+                port: self.port,
+            })
+        };
+        wire::Metadata { kind: Some(kind) }
+    }
+
     fn port_text(&self) -> String {
         if self.port == 0 { String::new() } else { self.port.to_string() }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use weft_proto::engine as wire;
 
-use crate::{addr, backoff::Backoff, inbound::ServerPolicy};
+use crate::{access_log::AccessLogFormat, addr, backoff::Backoff, inbound::ServerPolicy};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KeepAliveSettings {
@@ -63,6 +63,11 @@ pub struct Settings {
     pub inbound_metrics_authority_labels: bool,
     pub max_header_bytes: usize,
     pub build_info: Vec<(String, String)>,
+    /// None: no tap.
+    pub tap_listen: Option<SocketAddr>,
+    pub tap_client: String,
+    pub access_log: Option<AccessLogFormat>,
+    pub trace: bool,
 }
 
 fn ms_or(value: u32, default_ms: u64) -> Duration {
@@ -145,6 +150,14 @@ impl Settings {
                 info.sort();
                 info
             },
+            tap_listen: s.tap_listen.as_ref().map(|addr| listen(Some(addr), "tap_listen")).transpose()?,
+            tap_client: s.tap_client.clone(),
+            access_log: match s.access_log() {
+                wire::AccessLogFormat::Off => None,
+                wire::AccessLogFormat::Apache => Some(AccessLogFormat::Apache),
+                wire::AccessLogFormat::Json => Some(AccessLogFormat::Json),
+            },
+            trace: s.trace,
         })
     }
 

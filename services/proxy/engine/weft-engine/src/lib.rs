@@ -55,6 +55,11 @@ impl Engine {
         PyBytes::new(py, text.as_bytes())
     }
 
+    fn decisions<'py>(&self, py: Python<'py>, asked: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let list = py.detach(|| self.0.decisions(asked)).map_err(raised)?;
+        Ok(PyBytes::new(py, &list))
+    }
+
     fn stop(&self, py: Python<'_>) {
         py.detach(|| self.0.stop());
     }

@@ -112,6 +112,13 @@ impl Detection {
 
 /// Errors on end of stream before any byte.
 pub async fn detect_http(conn: &mut Conn, limit: Duration) -> io::Result<Detection> {
+    let started = Instant::now();
+    let detection = look(conn, limit).await;
+    conn.detected(started.elapsed());
+    detection
+}
+
+async fn look(conn: &mut Conn, limit: Duration) -> io::Result<Detection> {
     if conn.seen().is_empty() {
         match timeout(limit, conn.peek_more(detect::READ_LIMIT)).await {
             Err(_) => return Ok(Detection::TimedOut),

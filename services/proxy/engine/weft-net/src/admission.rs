@@ -6,7 +6,7 @@ use http::Request;
 use parking_lot::Mutex;
 use weft_core::{
     failure::Failure,
-    inbound::{Matched, ServerPolicy},
+    inbound::ServerPolicy,
     meta::Meta,
     metrics::{Counter, HttpMetrics, InboundRouteSeries, Labels, RouteKind},
     orig_proto::host_of,
@@ -17,6 +17,7 @@ use weft_core::{
 use crate::{
     inbound::{Arrival, log_verdict},
     proxy::Proxy,
+    record::{Decided, Record},
 };
 
 /// Combinations of route and authorization whose series one connection remembers.
@@ -25,31 +26,37 @@ const MAX_REMEMBERED: usize = 64;
 /// Of one connection.
 #[derive(Default)]
 pub struct Admission {
-    permits: Mutex<Vec<Permit>>,
+    permits: Mutex<Vec<Arc<Permit>>>,
 }
 
 /// A request that may go on.
 pub struct Permitted {
-    pub http: Arc<HttpMetrics>,
-    pub route: Arc<InboundRouteSeries>,
-    pub policy: Arc<ServerPolicy>,
-    pub matched: Matched,
+    pub permit: Arc<Permit>,
+    /// Length of the path prefix that matched, if that is how it matched.
+    pub prefix: Option<usize>,
 }
 
-/// Series of the requests that one authorization admitted to one route.
-struct Permit {
-    policy: Arc<ServerPolicy>,
-    route: Option<RouteIndex>,
-    authz: Meta,
+/// What one authorization admits to one route, and the series of those requests.
+pub struct Permit {
+    pub policy: Arc<ServerPolicy>,
+    pub route: Option<RouteIndex>,
+    pub authz: Meta,
     authority: String,
-    http: Arc<HttpMetrics>,
-    series: Arc<InboundRouteSeries>,
+    pub http: Arc<HttpMetrics>,
+    pub series: Arc<InboundRouteSeries>,
     allow: Arc<Counter>,
     unmeshed: Option<Arc<Counter>>,
 }
 
 impl Admission {
-    pub fn admit<B>(&self, proxy: &Proxy, arrival: &Arrival, request: &Request<B>) -> Result<Permitted, Failure> {
+    /// Notes in the record what it decides.
+    pub fn admit<B>(
+        &self,
+        proxy: &Proxy,
+        arrival: &Arrival,
+        request: &Request<B>,
+        record: &mut Record,
+    ) -> Result<Permitted, Failure> {
         let policy = arrival.port.policy();
         let view = RequestView {
             method: request.method(),
@@ -60,26 +67,30 @@ impl Admission {
         };
         let Some(matched) = policy.find_route(&view) else {
             proxy.metrics.inbound_route_not_found.series(&arrival.authz_labels(&policy, |_| {})).incr();
+            record.decided = Decided::Refused { policy, route: None };
             return Err(Failure::NoRoute);
         };
         let Some(authz) = policy.authorize(matched.route, arrival.client.ip(), &arrival.tls) else {
             let labels = arrival.authz_labels(&policy, |labels| route_labels(&policy, matched.route, labels));
             proxy.metrics.inbound_http_deny.series(&labels).incr();
             log_verdict(proxy, arrival, "request denied");
+            record.decided = Decided::Refused { policy: policy.clone(), route: matched.route };
             return Err(Failure::Unauthorized);
         };
         if authz.is_audit() {
             log_verdict(proxy, arrival, "request allowed by the audit policy");
         }
         let authority = if proxy.settings.inbound_metrics_authority_labels { view.host } else { "" };
-        let (http, route) = self.count(proxy, arrival, &policy, matched.route, authz, authority);
+        let permit = self.count(proxy, arrival, &policy, matched.route, authz, authority);
         if let Some(limit) = &policy.rate_limit
             && let Err(scope) = limit.admit(arrival.tls.client_id(), proxy.since_start(Instant::now()))
         {
             count_limited(proxy, arrival, &policy, limit.meta.as_ref(), scope);
+            record.decided = Decided::Refused { policy: policy.clone(), route: matched.route };
             return Err(Failure::RateLimited);
         }
-        Ok(Permitted { http, route, policy, matched })
+        record.permitted(permit.clone());
+        Ok(Permitted { permit, prefix: matched.prefix })
     }
 
     /// Counts one allowed request.
@@ -91,7 +102,7 @@ impl Admission {
         route: Option<RouteIndex>,
         authz: &Meta,
         authority: &str,
-    ) -> (Arc<HttpMetrics>, Arc<InboundRouteSeries>) {
+    ) -> Arc<Permit> {
         let mut permits = self.permits.lock();
         let known = permits.iter().position(|permit| {
             Arc::ptr_eq(&permit.policy, policy)
@@ -105,7 +116,7 @@ impl Admission {
             if permits.len() >= MAX_REMEMBERED {
                 permits.remove(0);
             }
-            permits.push(Permit::new(proxy, arrival, policy, route, authz, authority));
+            permits.push(Arc::new(Permit::new(proxy, arrival, policy, route, authz, authority)));
             permits.len() - 1
         });
         let permit = &permits[known];
@@ -113,7 +124,7 @@ impl Admission {
         if let Some(unmeshed) = &permit.unmeshed {
             unmeshed.incr();
         }
-        (permit.http.clone(), permit.series.clone())
+        permit.clone()
     }
 }
 

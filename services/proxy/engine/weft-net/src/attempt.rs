@@ -14,7 +14,7 @@ use weft_core::{
     headers::{self, DST_CANONICAL, PROXY_CONNECTION, PROXY_ERROR, grpc_status, is_grpc},
     metrics::BackendSeries,
     orig_proto::{self, OrigProto},
-    outbound::{HttpRule, Limits, NoBackend},
+    outbound::{BackendIndex, HttpRule, Limits, NoBackend},
     transport_header::Session,
 };
 
@@ -25,6 +25,7 @@ use crate::{
     deadlines::{Deadlines, Watched},
     outbound::endpoint_failed,
     proxy::Proxy,
+    record::Record,
     respond::Ended,
     routing::{Counts, Routing},
     upgrade,
@@ -41,6 +42,7 @@ pub struct Tries<'a> {
     pub routing: &'a Routing,
     pub rule: &'a HttpRule,
     pub counts: &'a Counts,
+    pub record: &'a mut Record,
     /// Length of the path prefix that the rule matched.
     pub prefix: Option<usize>,
     /// What `l5d-require-id` asks for.
@@ -69,6 +71,7 @@ impl Tries<'_> {
         limits: Limits,
         is_first: bool,
     ) -> Result<Response<Body>, Ended> {
+        let why = if is_first { "" } else { "retry" };
         let (proxy, routing) = (self.proxy, self.routing);
         let backends = &self.rule.backends;
         let chosen = backends.choose(|backend| routing.is_available(proxy, backend), || proxy.random());
@@ -92,7 +95,7 @@ impl Tries<'_> {
             }
             let unusable = || Failure::BackendUnusable("it did not resolve".to_owned());
             let balancer = routing.balancer(proxy, chosen.backend).ok_or_else(unusable)?;
-            Ok((self.send(balancer, request, &mut deadlines).await?, balancer))
+            Ok((self.send(chosen.backend, balancer, request, &mut deadlines, why).await?, balancer))
         };
         let (exchange, balancer) = match exchanged.await {
             Ok(exchanged) => exchanged,
@@ -143,10 +146,12 @@ impl Tries<'_> {
 
     /// Tries endpoints until one takes the request or none can be reached for the failfast time.
     async fn send(
-        &self,
+        &mut self,
+        backend: BackendIndex,
         balancer: &Arc<Balancer>,
         mut request: Request<Body>,
         deadlines: &mut Option<Deadlines>,
+        mut why: &'static str,
     ) -> Result<Exchange, Ended> {
         let failfast = self.proxy.settings.outbound_failfast;
         let is_http1 = request.version() != Version::HTTP_2;
@@ -154,6 +159,7 @@ impl Tries<'_> {
         loop {
             let mut picked = within(deadlines, balancer.pick(failfast)).await??;
             let endpoint = &picked.endpoint;
+            self.record.tries(backend, endpoint, why);
             self.check_identity(&endpoint.info.tls)?;
             if let Some(authority) = &endpoint.info.authority_override {
                 request.headers_mut().remove(DST_CANONICAL);
@@ -174,6 +180,8 @@ impl Tries<'_> {
                 Err(failure) => {
                     orig_proto::downgrade(&mut request);
                     endpoint_failed(self.proxy, balancer, endpoint, &failure);
+                    self.record.try_failed(&failure);
+                    why = "the endpoint before could not be reached";
                     continue;
                 }
             };
@@ -187,18 +195,22 @@ impl Tries<'_> {
                 Ok(Err(SendFailure::Unsent(back))) if unsent < MAX_UNSENT => {
                     request = *back;
                     orig_proto::downgrade(&mut request);
+                    self.record.try_failed(&"the connection closed before anything was sent");
+                    why = "nothing had been sent to the endpoint before";
                     unsent += 1;
                 }
                 Ok(Err(SendFailure::Unsent(_))) => {
                     return Err(Failure::Io("connections close before they are used".to_owned()).into());
                 }
                 Ok(Err(SendFailure::Failed(error))) => {
+                    self.record.try_failed(&error);
                     let ended = Ended::broken(error, !is_http1);
                     endpoint.http.failed(ended.status(), started.elapsed());
                     picked.verdict.record(Class::Failure);
                     return Err(ended);
                 }
                 Err(failure) => {
+                    self.record.try_failed(&failure);
                     endpoint.http.failed(failure.status(), started.elapsed());
                     picked.verdict.record(Class::Failure);
                     return Err(failure.into());

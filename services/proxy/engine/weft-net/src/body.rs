@@ -21,6 +21,8 @@ use weft_core::{
 };
 
 use crate::{
+    grpc::Messages,
+    record::Record,
     replay::ReplayBody,
     routing::RouteWatch,
     watch::{Broken, RequestWatch, ResponseWatch, broken},
@@ -37,6 +39,7 @@ enum Inner {
     Incoming(Incoming),
     Replay(ReplayBody),
     Peeked(Box<Peeked>),
+    Messages(Box<Messages>),
 }
 
 /// Frames that were looked at, and what follows them.
@@ -103,6 +106,10 @@ impl Body {
         Self { inner: Inner::Incoming(incoming), watch: Watch::Nothing }
     }
 
+    pub fn messages(messages: Messages) -> Self {
+        Self { inner: Inner::Messages(Box::new(messages)), watch: Watch::Nothing }
+    }
+
     pub fn replay(body: ReplayBody) -> Self {
         Self { inner: Inner::Replay(body), watch: Watch::Nothing }
     }
@@ -154,6 +161,21 @@ impl Body {
         Self { inner: Inner::Peeked(Box::new(Peeked { frames, rest: self })), watch: Watch::Nothing }
     }
 
+    /// This is the answer that the client gets.
+    pub fn watch_record(&mut self, record: Box<Record>) {
+        let Watch::Response(watch) = &mut self.watch else {
+            if let Inner::Peeked(peeked) = &mut self.inner {
+                peeked.rest.watch_record(record);
+            }
+            return;
+        };
+        if watch.ended {
+            record.ended(watch.outcome(""), Broken::default(), watch.bytes);
+        } else {
+            watch.record = Some(record);
+        }
+    }
+
     /// This is the answer that the route's client gets.
     pub fn watch_route(&mut self, route: RouteWatch) {
         if let Inner::Peeked(peeked) = &mut self.inner {
@@ -203,6 +225,7 @@ impl HttpBody for Body {
                 ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map_err(BodyError::from))
             }
             Inner::Replay(replay) => ready!(replay.poll_frame(cx)),
+            Inner::Messages(messages) => ready!(messages.poll_frame(cx)).map(Ok),
             Inner::Peeked(peeked) => match peeked.frames.pop_front() {
                 Some(frame) => Some(frame),
                 None => ready!(Pin::new(&mut peeked.rest).poll_frame(cx)),
@@ -235,7 +258,7 @@ impl HttpBody for Body {
                         watch.data(data.len());
                     }
                     if let Some(trailers) = frame.trailers_ref() {
-                        watch.grpc_status = watch.grpc_status.or_else(|| grpc_status(trailers));
+                        watch.trailers(trailers);
                         watch.end(Broken::default());
                     }
                     Some(Ok(frame))
@@ -248,7 +271,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.inner {
             Inner::Done => true,
-            Inner::Full(_) => false,
+            Inner::Full(_) | Inner::Messages(_) => false,
             Inner::Incoming(incoming) => incoming.is_end_stream(),
             Inner::Replay(replay) => replay.is_end_stream(),
             Inner::Peeked(peeked) => peeked.frames.is_empty() && peeked.rest.is_end_stream(),
@@ -261,6 +284,7 @@ impl HttpBody for Body {
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Incoming(incoming) => incoming.size_hint(),
             Inner::Replay(replay) => replay.size_hint(),
+            Inner::Messages(_) => SizeHint::default(),
             Inner::Peeked(peeked) => peeked.size_hint(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -37,11 +38,12 @@ pub struct Conn {
     seen: BytesMut,
     metrics: Option<Arc<TransportMetrics>>,
     errno: &'static str,
+    detected_in: Option<Duration>,
 }
 
 impl Conn {
     pub fn new(io: Transport) -> Self {
-        Self { io, seen: BytesMut::new(), metrics: None, errno: "" }
+        Self { io, seen: BytesMut::new(), metrics: None, errno: "", detected_in: None }
     }
 
     /// Counts this connection from here on, and its end when it is dropped.
@@ -60,6 +62,25 @@ impl Conn {
         };
         self.seen = seen;
         result
+    }
+
+    /// How long it took to tell what the client speaks.
+    pub fn detected(&mut self, took: Duration) {
+        self.detected_in = Some(took);
+    }
+
+    /// None when nobody had to look.
+    pub fn detected_in(&self) -> Option<Duration> {
+        self.detected_in
+    }
+
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        let stream = match &self.io {
+            Transport::Plain(rewound) => &rewound.io,
+            Transport::ServerTls(tls) => &tls.get_ref().0.io,
+            Transport::ClientTls(tls) => tls.get_ref().0,
+        };
+        stream.peer_addr()
     }
 
     pub fn seen(&self) -> &[u8] {

@@ -28,6 +28,7 @@ use crate::{
 
 pub struct Endpoint {
     pub info: EndpointInfo,
+    pub known_since: Instant,
     pub client: Client,
     pub http: Arc<HttpMetrics>,
     /// `direction`, `authority`, TARGET, TLS_OUT and DST.
@@ -99,6 +100,7 @@ impl Endpoint {
         };
         let now = Instant::now();
         Arc::new(Self {
+            known_since: now,
             client: Client::new(connector, client),
             http: proxy.metrics.http.metrics(labels.clone()),
             labels,

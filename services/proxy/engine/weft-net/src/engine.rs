@@ -11,8 +11,9 @@ use std::{
 use parking_lot::Mutex;
 use prost::Message;
 use weft_core::settings::Settings;
-use weft_proto::engine::{
-    Command, Drain, Drained, Listening, Settings as WireSettings, command::Kind, event, log::Level,
+use weft_proto::{
+    decision::ListDecisions,
+    engine::{Command, Drain, Drained, Listening, Settings as WireSettings, command::Kind, event, log::Level},
 };
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     outbound, process,
     proxy::Proxy,
     running::Running,
+    tap,
 };
 
 pub struct Engine {
@@ -77,6 +79,10 @@ impl Engine {
             }
             let listener = listen::bind(self.proxy.settings.admin_listen)?;
             runtime.spawn(listen::accept_always(self.proxy.clone(), listener, admin::connection));
+            if let Some(addr) = self.proxy.settings.tap_listen {
+                let listener = listen::bind(addr)?;
+                runtime.spawn(listen::accept_always(self.proxy.clone(), listener, tap::connection));
+            }
         }
         *self.running.lock() = Some(running);
         Ok(())
@@ -112,6 +118,12 @@ impl Engine {
         Ok(())
     }
 
+    /// asked: a `weft.decision.v1.ListDecisions`; answers a `DecisionList`.
+    pub fn decisions(&self, asked: &[u8]) -> Result<Vec<u8>, CommandError> {
+        let asked = ListDecisions::decode(asked).map_err(|e| format!("decisions: {e}"))?;
+        Ok(self.proxy.recorder.list(&asked).encode_to_vec())
+    }
+
     /// Prometheus text, without the final `# EOF`.
     pub fn metrics(&self) -> String {
         let settings = &self.proxy.settings;
@@ -121,7 +133,7 @@ impl Engine {
             &mut text,
             "weft_events_dropped_total",
             "counter",
-            "Log events lost to a full queue.",
+            "Log records, access lines and spans lost to a full queue.",
             "",
             dropped,
         );

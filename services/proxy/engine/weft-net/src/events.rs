@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use weft_proto::engine::{Event, Log, event::Kind, log::Level};
 
 /// Beyond this, losable events are dropped. Others are bounded by what they stand for: targets, ports, admin requests.
-const LOSABLE_LIMIT: usize = 1024;
+const LOSABLE_LIMIT: usize = 2048;
 const ADMIN_LIMIT: usize = 4096;
 
 #[derive(Default)]
@@ -59,17 +59,22 @@ impl EventQueue {
         true
     }
 
-    pub fn log(&self, level: Level, target: &str, message: &str, fields: &[(&str, String)]) {
+    /// Dropped, and counted, when Python is too far behind.
+    pub fn push_losable(&self, kind: Kind) {
         let mut queue = self.queue.lock();
         if queue.events.len() >= LOSABLE_LIMIT {
             queue.dropped += 1;
             return;
         }
-        let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-        let log = Log { level: level as i32, target: target.to_owned(), message: message.to_owned(), fields };
-        queue.events.push_back(Event { kind: Some(Kind::Log(log)) });
+        queue.events.push_back(Event { kind: Some(kind) });
         drop(queue);
         self.wake();
+    }
+
+    pub fn log(&self, level: Level, target: &str, message: &str, fields: &[(&str, String)]) {
+        let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        let log = Log { level: level as i32, target: target.to_owned(), message: message.to_owned(), fields };
+        self.push_losable(Kind::Log(log));
     }
 
     pub fn dropped(&self) -> u64 {

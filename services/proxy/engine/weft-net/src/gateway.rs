@@ -17,6 +17,7 @@ use crate::{
     outbound::forward_opaque,
     outbound_http::OutboundHttp,
     proxy::Proxy,
+    record::Record,
     respond::Ended,
     targets::{TargetKey, TargetLease},
 };
@@ -49,6 +50,7 @@ impl Gateway {
         proxy: &Proxy,
         client_id: &str,
         mut request: Request<Incoming>,
+        record: &mut Record,
     ) -> Result<Response<Body>, Ended> {
         let onward = self.onward.as_ref().ok_or(Failure::GatewayDomain)?;
         let own = proxy.settings.local_identity.as_str();
@@ -64,7 +66,7 @@ impl Gateway {
         if request.version() != Version::HTTP_2 {
             set_host(&mut request, &self.host).ok_or_else(invalid)?;
         }
-        onward.respond(request).await
+        onward.respond(request, record).await
     }
 }
 

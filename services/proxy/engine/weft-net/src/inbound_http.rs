@@ -23,8 +23,10 @@ use crate::{
     gateway::Gateway,
     inbound::Arrival,
     proxy::Proxy,
+    record::{Connection, Record},
     respond::{AnswerTo, Ended},
     serve::{Answer, BoxError, Handler, HttpVersion, ServeSettings},
+    timed::Timed,
     upgrade,
     watch::{InboundWatch, RequestWatch, ResponseWatch, Sent},
 };
@@ -40,8 +42,10 @@ pub enum Onward {
 
 pub async fn serve(proxy: Arc<Proxy>, arrival: Arrival, onward: Onward, conn: Conn, version: HttpVersion) {
     let client_id = arrival.tls.client_id().and_then(|id| HeaderValue::from_str(id).ok());
+    let connection = Connection::inbound(&proxy, &conn, arrival.client, arrival.target, arrival.tls.clone(), version);
     let handler = Arc::new(InboundHttp {
         proxy: proxy.clone(),
+        connection,
         arrival,
         client_id,
         onward,
@@ -60,6 +64,7 @@ pub async fn serve(proxy: Arc<Proxy>, arrival: Arrival, onward: Onward, conn: Co
 /// One connection of a client.
 struct InboundHttp {
     proxy: Arc<Proxy>,
+    connection: Arc<Connection>,
     arrival: Arrival,
     client_id: Option<HeaderValue>,
     onward: Onward,
@@ -69,24 +74,37 @@ struct InboundHttp {
 }
 
 impl Handler for InboundHttp {
-    fn handle(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+    fn handle(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
         Box::pin(async move {
+            let mut record = Record::begin(&self.connection, &mut request);
             let answer_to = AnswerTo {
                 version: request.version(),
                 is_grpc: headers::is_grpc(request.headers()),
                 // Strangers learn nothing of the mesh.
                 informational: self.client_id.is_some(),
             };
-            match self.respond(request).await {
-                Ok(response) => Ok(response),
-                Err(Ended::Reset(error)) => Err(BoxError::from(error)),
+            let is_timed = record.is_timed();
+            let (result, busy) = Timed::new(self.respond(request, &mut record), is_timed).await;
+            record.worked(busy);
+            match result {
+                Ok(mut response) => {
+                    record.answers(&response);
+                    response.body_mut().watch_record(record);
+                    Ok(response)
+                }
+                Err(Ended::Reset(error)) => {
+                    record.reset(&error);
+                    Err(BoxError::from(error))
+                }
                 Err(Ended::Failed(failure)) => {
                     let labels = self.arrival.authz_labels(&self.arrival.port.policy(), |_| {});
                     self.proxy.metrics.inbound_failure(&failure, &labels);
                     if failure.is_fatal() {
                         self.close.notify_one();
                     }
-                    Ok(answer_to.answer(&failure))
+                    let answer = answer_to.answer(&failure);
+                    record.failed(&failure, &answer);
+                    Ok(answer)
                 }
             }
         })
@@ -94,24 +112,28 @@ impl Handler for InboundHttp {
 }
 
 impl InboundHttp {
-    async fn respond(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Ended> {
+    async fn respond(&self, mut request: Request<Incoming>, record: &mut Record) -> Result<Response<Body>, Ended> {
         let _admitted = self.proxy.admit()?;
         let carried_version = request.version();
         // Routes and authorizations see the request as its client made it.
         let orig = if carried_version == Version::HTTP_2 { orig_proto::downgrade(&mut request) } else { None };
+        if orig.is_some() {
+            record.carried(&request);
+        }
         if request.method() == Method::CONNECT && request.uri().authority().is_none() {
             return Err(Failure::InvalidRequest("CONNECT needs an authority").into());
         }
         settle_host(&mut request).ok_or(Failure::InvalidRequest("a request has one host"))?;
-        let Permitted { http, route, policy, matched } = self.admission.admit(&self.proxy, &self.arrival, &request)?;
-        if let Some(filters) = policy.filters(matched.route) {
-            filters.request(&mut request, matched.prefix, &mut Rng(self.proxy.random()))?;
+        let Permitted { permit, prefix } = self.admission.admit(&self.proxy, &self.arrival, &request, record)?;
+        if let Some(filters) = permit.policy.filters(permit.route) {
+            filters.request(&mut request, prefix, &mut Rng(self.proxy.random()))?;
         }
         request.headers_mut().remove(CLIENT_ID);
         if let Some(id) = &self.client_id {
             request.headers_mut().insert(CLIENT_ID, id.clone());
         }
-        let started = Instant::now();
+        let (http, route) = (permit.http.clone(), permit.series.clone());
+        let started = record.started;
         let (sent, answered) = match &self.onward {
             Onward::Application(application) => {
                 let may_switch = orig.is_none();
@@ -121,7 +143,7 @@ impl InboundHttp {
                 http.requests.incr();
                 route.requests.incr();
                 let client_id = self.arrival.tls.client_id().map(|id| &**id).unwrap_or_default();
-                let passed = gateway.pass(&self.proxy, client_id, request).await;
+                let passed = gateway.pass(&self.proxy, client_id, request, record).await;
                 (Sent::At(started), passed.map(|response| (response.map(Body::nested), None)))
             }
         };

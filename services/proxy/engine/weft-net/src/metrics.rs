@@ -61,6 +61,7 @@ pub struct Metrics {
     pub exchanges: Arc<Family<Counter>>,
     pub exchange_latency: Arc<Family<Histogram>>,
     pub dns: Arc<Family<Counter>>,
+    pub tap_dropped: Arc<Family<Counter>>,
 }
 
 pub struct Detect {
@@ -156,6 +157,7 @@ impl Metrics {
                 || Histogram::new(LATENCY_MS),
             ),
             dns: counter("control_dns_resolutions_total", "Lookups of control-plane names."),
+            tap_dropped: counter("weft_tap_events_dropped_total", "Events that tap clients were too slow for."),
             registry,
         }
     }

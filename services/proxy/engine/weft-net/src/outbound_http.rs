@@ -1,6 +1,6 @@
 //! Requests of the application: find the rule, filter, send as it says, and count what came of it (wire.md 2.7, 5.7).
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
@@ -19,6 +19,7 @@ use crate::{
     body::Body,
     conn::Conn,
     proxy::Proxy,
+    record::{Connection, Decided, Record},
     respond::{AnswerTo, Ended},
     retry,
     routing::{Counts, Routing},
@@ -28,17 +29,25 @@ use crate::{
 };
 
 pub async fn serve(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, conn: Conn, version: HttpVersion) {
-    let handler = Arc::new(OutboundHttp::new(proxy.clone(), dst, target));
+    let connection = Connection::outbound(&proxy, &conn, dst, version);
+    let onward = OutboundHttp::new(proxy.clone(), dst, target);
+    let handler = Arc::new(Application { connection, onward });
     let settings = ServeSettings {
         http2: &proxy.settings.outbound_server_http2,
         max_header_bytes: proxy.settings.max_header_bytes,
         head_timeout: proxy.settings.outbound_detect_timeout,
     };
     // The client's own connection errors are its own: the socket counts them.
-    let _ = crate::serve::serve(conn, version, handler.clone(), settings, &proxy.drain, &handler.close).await;
+    let _ = crate::serve::serve(conn, version, handler.clone(), settings, &proxy.drain, &handler.onward.close).await;
 }
 
 /// One connection of the application.
+struct Application {
+    connection: Arc<Connection>,
+    onward: OutboundHttp,
+}
+
+/// Where the requests of one connection go.
 pub struct OutboundHttp {
     proxy: Arc<Proxy>,
     dst: SocketAddr,
@@ -47,23 +56,33 @@ pub struct OutboundHttp {
     close: Notify,
 }
 
-impl Handler for OutboundHttp {
-    fn handle(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+impl Handler for Application {
+    fn handle(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
         Box::pin(async move {
+            let mut record = Record::begin(&self.connection, &mut request);
             let answer_to = AnswerTo {
                 version: request.version(),
                 is_grpc: headers::is_grpc(request.headers()),
-                informational: self.proxy.settings.informational_headers,
+                informational: self.connection.proxy.settings.informational_headers,
             };
-            match self.respond(request).await {
-                Ok(response) => Ok(response),
-                Err(Ended::Reset(error)) => Err(BoxError::from(error)),
+            match self.onward.respond(request, &mut record).await {
+                Ok(mut response) => {
+                    record.answers(&response);
+                    response.body_mut().watch_record(record);
+                    Ok(response)
+                }
+                Err(Ended::Reset(error)) => {
+                    record.reset(&error);
+                    Err(BoxError::from(error))
+                }
                 Err(Ended::Failed(failure)) => {
-                    self.proxy.metrics.outbound_failure(&failure);
+                    self.connection.proxy.metrics.outbound_failure(&failure);
                     if failure.is_fatal() {
-                        self.close.notify_one();
+                        self.onward.close.notify_one();
                     }
-                    Ok(answer_to.answer(&failure))
+                    let answer = answer_to.answer(&failure);
+                    record.failed(&failure, &answer);
+                    Ok(answer)
                 }
             }
         })
@@ -80,9 +99,11 @@ impl OutboundHttp {
         &self.target
     }
 
-    pub async fn respond(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Ended> {
+    /// record: of the request, wherever it came in; what is decided and tried here is noted there.
+    pub async fn respond(&self, mut request: Request<Incoming>, record: &mut Record) -> Result<Response<Body>, Ended> {
         let _admitted = self.proxy.admit()?;
         let routing = self.target.discovered().await;
+        record.decided = Decided::Routed { routing: routing.clone(), rule: None };
         if let Some(reason) = &routing.refusal {
             return Err(Failure::BackendUnusable(reason.clone()).into());
         }
@@ -90,7 +111,7 @@ impl OutboundHttp {
             return Err(Failure::InvalidRequest("CONNECT needs an authority").into());
         }
         settle_host(&mut request).ok_or(Failure::InvalidRequest("a request has one host"))?;
-        let started = Instant::now();
+        let started = record.started;
         let host = host_of(&request);
         let view = RequestView {
             method: request.method(),
@@ -102,9 +123,12 @@ impl OutboundHttp {
         let routes = routes(routing.protocol(), request.version())?;
         let (rule, prefix) = routes.find(&view).ok_or(Failure::NoRoute)?;
         let labelled = self.proxy.settings.outbound_metrics_hostname_labels.then(|| without_port(host));
+        if let Decided::Routed { rule: found, .. } = &mut record.decided {
+            *found = Some(rule.id);
+        }
         let counts = routing.counts(rule, labelled);
         let watch = counts.clone().started(started);
-        match self.carry(&routing, rule, prefix, &counts, request).await {
+        match self.carry(&routing, rule, prefix, &counts, request, record).await {
             Ok(mut response) => {
                 response.body_mut().watch_route(watch);
                 Ok(response)
@@ -123,6 +147,7 @@ impl OutboundHttp {
         prefix: Option<usize>,
         counts: &Counts,
         mut request: Request<Incoming>,
+        record: &mut Record,
     ) -> Result<Response<Body>, Ended> {
         let switch = upgrade::asked(&mut request);
         if switch.is_none() {
@@ -142,6 +167,7 @@ impl OutboundHttp {
             routing,
             rule,
             counts,
+            record,
             prefix,
             required_id,
             method: request.method().clone(),

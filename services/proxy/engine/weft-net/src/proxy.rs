@@ -15,7 +15,7 @@ use weft_core::{balance::Rng, failure::Failure, settings::Settings};
 
 use crate::{
     admin::AdminRequests, discovery::Balancers, dns::Dns, drain::Drain, events::EventQueue, identity::IdentityStore,
-    metrics::Metrics, orig_dst::OriginalDst, ports::Ports, targets::Targets,
+    metrics::Metrics, orig_dst::OriginalDst, ports::Ports, recorder::Recorder, targets::Targets,
 };
 
 pub struct Proxy {
@@ -28,6 +28,7 @@ pub struct Proxy {
     pub ports: Ports,
     pub admin: AdminRequests,
     pub drain: Arc<Drain>,
+    pub recorder: Recorder,
     pub original_dst: Box<dyn OriginalDst>,
     dns: OnceLock<Dns>,
     in_flight: AtomicUsize,
@@ -51,6 +52,7 @@ impl Proxy {
             ports: Ports::new(&settings, events.clone()),
             admin: AdminRequests::default(),
             drain: Drain::new(),
+            recorder: Recorder::new(&metrics, settings.access_log.is_some() || settings.trace),
             original_dst,
             dns: OnceLock::new(),
             in_flight: AtomicUsize::new(0),

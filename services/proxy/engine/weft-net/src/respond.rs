@@ -129,7 +129,7 @@ impl AnswerTo {
 }
 
 /// Bytes that a header cannot hold become spaces.
-fn text(message: &str) -> HeaderValue {
+pub fn text(message: &str) -> HeaderValue {
     let clean: String = message.chars().map(|c| if (' '..='~').contains(&c) { c } else { ' ' }).collect();
     HeaderValue::try_from(clean).unwrap_or_else(|_| HeaderValue::from_static("error"))
 }

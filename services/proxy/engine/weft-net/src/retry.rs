@@ -75,6 +75,7 @@ async fn by_policy(
             series.retries().overflow.incr();
             return result;
         }
+        tries.record.try_failed(&outcome(&result));
         // Ends the exchange that is given up before the next one begins.
         drop(result);
         let wait = retry.backoff.map_or(Duration::ZERO, |backoff| backoff.delay(tried, tries.proxy.random()));
@@ -141,8 +142,21 @@ async fn with_budget(
             series.no_budget.incr();
             return result;
         }
+        tries.record.try_failed(&outcome(&result));
         series.retryable.incr();
         is_first = false;
+    }
+}
+
+/// What called for another try, in words.
+fn outcome(result: &Result<Response<Body>, Ended>) -> String {
+    match result {
+        Ok(response) => match grpc_status(response.headers()) {
+            Some(code) => format!("answered gRPC status {code}"),
+            None => format!("answered status {}", response.status().as_u16()),
+        },
+        Err(Ended::Failed(failure)) => failure.to_string(),
+        Err(Ended::Reset(error)) => error.to_string(),
     }
 }
 

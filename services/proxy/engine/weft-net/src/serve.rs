@@ -31,6 +31,15 @@ pub enum HttpVersion {
     Two,
 }
 
+impl From<HttpVersion> for http::Version {
+    fn from(version: HttpVersion) -> Self {
+        match version {
+            HttpVersion::One => Self::HTTP_11,
+            HttpVersion::Two => Self::HTTP_2,
+        }
+    }
+}
+
 /// Answers the requests of one connection.
 pub trait Handler: Send + Sync + 'static {
     fn handle(self: Arc<Self>, request: Request<Incoming>) -> Answer;

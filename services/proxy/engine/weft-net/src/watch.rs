@@ -16,6 +16,7 @@ use crate::{
     client::Reusable,
     deadlines::{Deadlines, Watched},
     endpoint::{Pending, Verdict},
+    record::Record,
     routing::RouteWatch,
 };
 
@@ -45,6 +46,10 @@ pub struct ResponseWatch {
     pub outbound: Option<Box<OutboundWatch>>,
     /// Of the inbound route, once per permitted request.
     pub inbound: Option<InboundWatch>,
+    /// Once this is the answer that the client gets.
+    pub record: Option<Box<Record>>,
+    /// Of the response's body so far.
+    pub bytes: u64,
     pub latency_done: bool,
     pub ended: bool,
 }
@@ -105,6 +110,8 @@ impl ResponseWatch {
             reusable: None,
             outbound: None,
             inbound: None,
+            record: None,
+            bytes: 0,
             latency_done: false,
             ended: false,
         }
@@ -135,6 +142,9 @@ impl ResponseWatch {
         let is_grpc = self.is_grpc;
         let (status, grpc_status) = (self.status, if is_grpc { self.grpc_status } else { None });
         let legacy = self.outcome(error.label);
+        if let Some(record) = self.record.take() {
+            record.ended(legacy, error, self.bytes);
+        }
         let outcome = RouteOutcome { http_status: Some(status), grpc_status, error: error.reason };
         if let Some(inbound) = &self.inbound {
             inbound.ended(outcome, self.started);
@@ -164,7 +174,15 @@ impl ResponseWatch {
         }
     }
 
-    pub fn data(&self, size: usize) {
+    pub fn trailers(&mut self, trailers: &HeaderMap) {
+        self.grpc_status = self.grpc_status.or_else(|| grpc_status(trailers));
+        if let Some(record) = &mut self.record {
+            record.trailers(trailers);
+        }
+    }
+
+    pub fn data(&mut self, size: usize) {
+        self.bytes += size as u64;
         if let Some(inbound) = &self.inbound {
             inbound.series.response_frames.observe(size as f64);
         }

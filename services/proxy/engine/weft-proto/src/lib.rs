@@ -6,4 +6,5 @@
 include!(concat!(env!("OUT_DIR"), "/all.rs"));
 
 pub use io::linkerd::proxy as linkerd;
+pub use weft::decision::v1 as decision;
 pub use weft::engine::v1 as engine;

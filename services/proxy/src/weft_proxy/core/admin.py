@@ -8,13 +8,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote_plus
+from urllib.parse import parse_qs, unquote_plus
 
 from weft_proxy.core.log_filter import LogFilter
 
 TEXT = "text/plain"
 JSON = "application/json"
 REDACTED = "<redacted>"
+MAX_DECISIONS = 10_000
 _SECRET_NAME = re.compile(r"SECRET|PASSW(OR)?D|CREDENTIAL|PRIVATE|(^|_)(TOKEN|KEY|AUTH)$", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -59,7 +60,16 @@ class WriteMetrics:
     gzip: bool
 
 
-Effect = SetLogFilter | ShutDown | WriteMetrics | None
+@dataclass(frozen=True, slots=True)
+class ListDecisions:
+    """The body is what the engine keeps of requests, newest first. limit 0: all of it."""
+
+    failures_only: bool
+    limit: int
+    id: str
+
+
+Effect = SetLogFilter | ShutDown | WriteMetrics | ListDecisions | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,7 @@ def answer(request: Request, view: View) -> Answer:
             return Answer(200, b"ready\n") if view.ready else Answer(503, b"not ready\n")
         case "/metrics":
             return Answer(200, effect=WriteMetrics(gzip="gzip" in request.headers.get("accept-encoding", "").lower()))
-        case "/env.json" | "/proxy-log-level" | "/shutdown" as path:
+        case "/env.json" | "/proxy-log-level" | "/shutdown" | "/decisions" as path:
             return _loopback_only(path, request, view)
         case _:
             return Answer(404, b"not found\n")
@@ -95,8 +105,23 @@ def _loopback_only(path: str, request: Request, view: View) -> Answer:
             return _environment(request, view)
         case "/shutdown":
             return _shutdown(request, view)
+        case "/decisions":
+            return _decisions(request)
         case _:
             return _log_level(request, view)
+
+
+def _decisions(request: Request) -> Answer:
+    if request.method != "GET":
+        return _wrong_method("GET")
+    asked = parse_qs(request.query, keep_blank_values=True)
+    if unknown := sorted(asked.keys() - {"failures", "limit", "id"}):
+        return Answer(400, f"unknown: {', '.join(unknown)}; known: failures, limit=N, id=C:R\n".encode())
+    limit = asked.get("limit", ["0"])[-1]
+    if not limit.isdecimal() or int(limit) > MAX_DECISIONS:
+        return Answer(400, f"limit must be a number up to {MAX_DECISIONS}\n".encode())
+    effect = ListDecisions("failures" in asked, int(limit), asked.get("id", [""])[-1])
+    return Answer(200, content_type=JSON, effect=effect)
 
 
 def _shutdown(request: Request, view: View) -> Answer:

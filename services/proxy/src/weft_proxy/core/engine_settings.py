@@ -5,9 +5,17 @@ from weft_proto.weft import engine_pb2
 from weft_proxy.core.addresses import ip_to_message, socket_addr_to_message
 from weft_proxy.core.inbound_policy import default_server
 from weft_proxy.core.settings import BackoffSettings, Http2Settings, KeepAlive, QueueSettings, Settings
+from weft_proxy.core.values import AccessLogFormat
 
 MAX_HEADER_BYTES = 64 * 1024
 """Longest request head; no Linkerd variable sets it. Four times what common servers accept, small enough to hold."""
+
+
+_ACCESS_LOG = {
+    None: engine_pb2.OFF,
+    AccessLogFormat.APACHE: engine_pb2.APACHE,
+    AccessLogFormat.JSON: engine_pb2.JSON,
+}
 
 
 def engine_settings(settings: Settings, trust_anchors_pem: str, build_info: dict[str, str]) -> engine_pb2.Settings:
@@ -22,7 +30,7 @@ def engine_settings(settings: Settings, trust_anchors_pem: str, build_info: dict
         inbound_ips=[ip_to_message(ip) for ip in inbound.ips],
         control_services=[
             engine_pb2.ControlService(name=s.name, address=s.address.text, server_name=s.server_name)
-            for s in settings.control_services
+            for s in settings.tunnels
         ],
         inbound_default=default_server(
             inbound.default_policy, inbound.cluster_networks, inbound.side.detect_timeout_ms, opaque=False
@@ -61,6 +69,10 @@ def engine_settings(settings: Settings, trust_anchors_pem: str, build_info: dict
         inbound_gateway_suffixes=inbound.gateway_suffixes,
         max_header_bytes=MAX_HEADER_BYTES,
         build_info=build_info,
+        tap_listen=socket_addr_to_message(settings.tap.listen) if settings.tap else None,
+        tap_client=settings.tap.client if settings.tap else "",
+        access_log=_ACCESS_LOG[settings.access_log],
+        trace=settings.trace is not None,
     )
 
 

@@ -32,9 +32,27 @@ class ControlMetrics:
         self.open_streams[address] -= 1
 
 
-def exposition(identity: IdentityMetrics, control: ControlMetrics) -> bytes:
-    """Families without series are left out. Ends in a newline unless empty."""
+@dataclass(slots=True)
+class SpanMetrics:
+    """streams: connections to the collector. dropped: spans that found the buffer full, or that nobody took."""
+
+    streams: int = 0
+    requests: int = 0
+    exports: int = 0
+    dropped: int = 0
+
+
+def exposition(identity: IdentityMetrics, control: ControlMetrics, spans: SpanMetrics | None = None) -> bytes:
+    """Families without series are left out; those of spans, without an exporter. Ends in a newline unless empty."""
     out: list[str] = []
+    if spans is not None:
+        for name, help_, value in (
+            ("opentelemetry_span_export_streams", "Connections to the trace collector.", spans.streams),
+            ("opentelemetry_span_export_requests", "Batches of spans sent.", spans.requests),
+            ("opentelemetry_span_exports", "Spans sent.", spans.exports),
+            ("weft_spans_dropped_total", "Spans lost to a full buffer or a refusal.", spans.dropped),
+        ):
+            _family(out, name, "counter", help_, [("", value)])
     _family(
         out,
         "control_request_total",

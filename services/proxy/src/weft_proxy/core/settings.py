@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from weft_proxy.core.values import DefaultPolicy, HostPort, IpAddress, IpNetwork, PortRange, SocketAddr
+from weft_proxy.core.values import AccessLogFormat, DefaultPolicy, HostPort, IpAddress, IpNetwork, PortRange, SocketAddr
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,24 @@ class DiscoverySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TapSettings:
+    """client: the one identity that may tap over the network; loopback may always."""
+
+    listen: SocketAddr
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """attributes: of the resource, the later of two with one key wins. labels_path: a downward-API file of labels."""
+
+    collector: ControlService
+    service_name: str
+    labels_path: str | None
+    attributes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     identity_service: ControlService
     destination_service: ControlService
@@ -136,7 +154,15 @@ class Settings:
     shutdown_endpoint: bool
     log_filter: str
     log_json: bool
+    access_log: AccessLogFormat | None
+    tap: TapSettings | None
+    trace: TraceSettings | None
 
     @property
     def control_services(self) -> tuple[ControlService, ControlService, ControlService]:
         return self.identity_service, self.destination_service, self.policy_service
+
+    @property
+    def tunnels(self) -> tuple[ControlService, ...]:
+        """Every service that Python calls through the engine."""
+        return self.control_services if self.trace is None else (*self.control_services, self.trace.collector)

@@ -18,6 +18,13 @@ _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
 
+class AccessLogFormat(Enum):
+    """Of the lines on stderr, one per inbound request (observability.md 7.2)."""
+
+    APACHE = "apache"
+    JSON = "json"
+
+
 class DefaultPolicy(Enum):
     """What inbound ports admit until the policy service answers."""
 
@@ -175,6 +182,18 @@ def parse_port_ranges(text: str) -> tuple[PortRange, ...]:
 
 def parse_names(text: str) -> tuple[str, ...]:
     return tuple(_items(text))
+
+
+def parse_access_log(text: str) -> AccessLogFormat:
+    return AccessLogFormat(text.lower())
+
+
+def parse_attributes(text: str) -> tuple[tuple[str, str], ...]:
+    """`key=value` by the line, as the injector writes them, or by the comma, as OpenTelemetry does."""
+    pairs = [part.strip().partition("=") for line in text.splitlines() for part in line.split(",") if part.strip()]
+    if any(not key or not equals for key, equals, _ in pairs):
+        raise ValueError(text)
+    return tuple((key.strip(), value.strip()) for key, _, value in pairs)
 
 
 def parse_default_policy(text: str) -> DefaultPolicy:

@@ -255,7 +255,20 @@ INBOUND_REMOTE_IP_HEADER = _flag(
 )
 LOG = _text("LOG", "log filter; unset: warn,linkerd=info,hickory=error")
 LOG_FORMAT = _text("LOG_FORMAT", "plain or json; unset: plain")
-ACCESS_LOG = _text("ACCESS_LOG", "apache or json; unset: off")
+ACCESS_LOG = _add(
+    Variable[v.AccessLogFormat | None](
+        "ACCESS_LOG", v.parse_access_log, "apache or json", None, "a line on stderr per inbound request"
+    )
+)
+TRACE_COLLECTOR_SVC_ADDR = _host_port("TRACE_COLLECTOR_SVC_ADDR", "OpenTelemetry collector (OTLP over gRPC)")
+TRACE_COLLECTOR_SVC_NAME = _text("TRACE_COLLECTOR_SVC_NAME", "its identity; needed unless the address is loopback")
+TRACE_SERVICE_NAME = _text("TRACE_SERVICE_NAME", "service.name of spans; unset: linkerd-proxy")
+TRACE_ATTRIBUTES_PATH = _text("TRACE_ATTRIBUTES_PATH", "file of pod labels that become resource attributes")
+TRACE_EXTRA_ATTRIBUTES = _add(
+    Variable[tuple[tuple[str, str], ...]](
+        "TRACE_EXTRA_ATTRIBUTES", v.parse_attributes, "key=value, one a line", (), "more resource attributes"
+    )
+)
 CORES = _add(Variable[int | None]("CORES", v.parse_count, _COUNT_FORM, None, "worker threads"))
 CORES_MIN = _add(Variable[int | None]("CORES_MIN", v.parse_count, _COUNT_FORM, None, "fewest worker threads"))
 CORES_MAX = _add(Variable[int | None]("CORES_MAX", v.parse_count, _COUNT_FORM, None, "most worker threads"))
@@ -266,13 +279,8 @@ CORES_MAX_RATIO = _add(
 for _name, _help in (
     ("INBOUND_PORTS_REQUIRE_IDENTITY", "set by the injector for the policy service; not used"),
     ("INBOUND_PORTS_REQUIRE_TLS", "set by the injector for the policy service; not used"),
-    ("TRACE_COLLECTOR_SVC_ADDR", "OpenTelemetry collector; not exported yet"),
-    ("TRACE_COLLECTOR_SVC_NAME", "its identity"),
-    ("TRACE_SERVICE_NAME", "service name in spans"),
-    ("TRACE_ATTRIBUTES_PATH", "file of span attributes"),
-    ("TRACE_ANNOTATIONS_PATH", "file of span attributes"),
-    ("TRACE_EXTRA_ATTRIBUTES", "more span attributes"),
-    ("TRACE_PROTOCOL", "span protocol"),
+    ("TRACE_ANNOTATIONS_PATH", "set by the injector for older proxies; not used"),
+    ("TRACE_PROTOCOL", "set by the injector; spans are always OTLP"),
     ("DNS_MIN_TTL", "shortest life of a DNS answer; names are resolved for each new connection, so not used"),
     ("DNS_MAX_TTL", "longest life of a DNS answer; not used, as above"),
 ):

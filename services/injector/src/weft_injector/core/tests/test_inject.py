@@ -385,3 +385,14 @@ def test_patch_applies_to_any_pod_and_keeps_every_field_of_the_user(
     for section in ("labels", "annotations"):
         before = pod.get("metadata", {}).get(section, {})
         assert {k: v for k, v in result["metadata"][section].items() if k in before} == before
+
+
+def test_only_metrics_api_of_the_viz_namespace_may_tap_unless_the_pod_or_its_namespace_opts_out() -> None:
+    settings = MeshSettings(viz_namespace="linkerd-viz")
+    name = "LINKERD2_PROXY_TAP_SVC_NAME"
+    pod, _ = injected(a_pod(), settings=settings)
+    domain = "serviceaccount.identity.$(_l5d_ns).$(_l5d_trustdomain)"
+    assert env_of(pod)[name] == f"metrics-api.linkerd-viz.{domain}"
+    quiet, _ = injected(a_pod(), {**ENABLED, "viz.linkerd.io/disable-tap": "true"}, settings)
+    assert name not in env_of(quiet)
+    assert name not in env_of(injected(a_pod())[0])

@@ -80,7 +80,7 @@ def test_port_lists_allow_spaces_ranges_and_a_trailing_comma() -> None:
 
 def test_annotation_table_has_no_duplicates_and_knows_who_inherits() -> None:
     keys = [row.key for row in CONFIG_ANNOTATIONS]
-    assert len(keys) == len(set(keys)) == 49
+    assert len(keys) == len(set(keys)) == 50
     assert "config.linkerd.io/close-wait-timeout" not in INHERITED
     assert "config.linkerd.io/proxy-enable-native-sidecar" in INHERITED
     assert "config.beta.linkerd.io/proxy-enable-native-sidecar" not in INHERITED

@@ -56,27 +56,32 @@ impl InboundTls {
         }
     }
 
-    pub fn labels(&self, labels: &mut Labels) {
+    /// What TLS_IN labels say, by key.
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Mesh { client_id } => {
-                labels.add("tls", "true");
-                labels.add("client_id", client_id.as_deref().unwrap_or_default());
+                vec![("tls", "true".to_owned()), ("client_id", client_id.as_deref().unwrap_or_default().to_owned())]
             }
-            Self::PassedThrough { sni } => {
-                labels.add("tls", "opaque");
-                labels.add("sni", sni);
-            }
+            Self::PassedThrough { sni } => vec![("tls", "opaque".to_owned()), ("sni", sni.clone())],
             Self::NoTls { reason } => {
-                labels.add("tls", "no_identity");
-                labels.add(
-                    "no_tls_reason",
-                    match reason {
-                        NoTls::Loopback => "loopback",
-                        NoTls::PortSkipped => "port_skipped",
-                        NoTls::FromRemote => "no_tls_from_remote",
-                    },
-                );
+                vec![("tls", "no_identity".to_owned()), ("no_tls_reason", reason.text().to_owned())]
             }
+        }
+    }
+
+    pub fn labels(&self, labels: &mut Labels) {
+        for (key, value) in self.facts() {
+            labels.add(key, &value);
+        }
+    }
+}
+
+impl NoTls {
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::PortSkipped => "port_skipped",
+            Self::FromRemote => "no_tls_from_remote",
         }
     }
 }

@@ -1,7 +1,18 @@
 import json
 
 import pytest
-from weft_proxy.core.admin import REDACTED, Answer, Request, SetLogFilter, ShutDown, View, WriteMetrics, answer, redact
+from weft_proxy.core.admin import (
+    REDACTED,
+    Answer,
+    ListDecisions,
+    Request,
+    SetLogFilter,
+    ShutDown,
+    View,
+    WriteMetrics,
+    answer,
+    redact,
+)
 
 ENVIRON = {"A": "1", "DB_PASSWORD": "x", "API_TOKEN": "x", "LINKERD2_PROXY_IDENTITY_TOKEN_FILE": "/t"}
 
@@ -32,6 +43,15 @@ def test_ready_follows_the_view() -> None:
 def test_metrics_are_compressed_when_accepted() -> None:
     assert ask("GET", "/metrics", accept_encoding="br, gzip;q=1").effect == WriteMetrics(gzip=True)
     assert ask("GET", "/metrics").effect == WriteMetrics(gzip=False)
+
+
+def test_decisions_are_for_loopback_and_may_be_narrowed() -> None:
+    assert ask("GET", "/decisions", loopback=False).status == 403
+    assert ask("POST", "/decisions").status == 405
+    assert ask("GET", "/decisions").effect == ListDecisions(failures_only=False, limit=0, id="")
+    assert ask("GET", "/decisions", "failures&limit=5&id=3:7").effect == ListDecisions(True, 5, "3:7")
+    assert b"known: failures" in ask("GET", "/decisions", "failed").body
+    assert ask("GET", "/decisions", "limit=many").status == 400
 
 
 def test_unknown_path_is_not_found() -> None:

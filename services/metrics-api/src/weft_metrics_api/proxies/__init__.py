@@ -1,0 +1,1 @@
+"""What is asked of the proxies themselves, over their tap port."""
