@@ -13,7 +13,7 @@ from typing import Any
 
 import weft_engine
 from weft_proto.linkerd import destination_pb2, inbound_pb2, outbound_pb2
-from weft_proto.weft import engine_pb2
+from weft_proto.weft import decision_pb2, engine_pb2
 
 from . import policies
 from .certificates import Authority, workload
@@ -93,6 +93,11 @@ class Pod:
     def series(self, family: str) -> list[dict[str, str]]:
         text = self._engine.metrics().decode()
         return [dict(LABEL.findall(s["labels"] or "")) for s in SAMPLE.finditer(text) if s["name"] == family]
+
+    def decisions(self) -> list[decision_pb2.Decision]:
+        """Kept records, newest first."""
+        asked = decision_pb2.ListDecisions()
+        return list(decision_pb2.DecisionList.FromString(self._engine.decisions(asked.SerializeToString())).decisions)
 
     def logged(self, message: str) -> list[dict[str, str]]:
         """Fields of each log event with this message."""

@@ -46,6 +46,7 @@ def story_of(found: pb.PodDecision) -> Story:
         route=_meta(decision, "route"),
         authorization=_meta(decision, "authorization"),
         attempts=tuple(_attempt(attempt) for attempt in decision.tries),
+        carried=(decision.request_bytes, decision.response_bytes),
         closed_by=_CLOSERS.get(decision.closed_by, "nobody we know"),
         reason=decision.reason,
         trace_id=decision.trace_id,

@@ -22,7 +22,8 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One request. Texts are empty, and numbers None, where the proxy knows nothing."""
+    """One request, or a connection whose bytes nobody reads, which has no method. Texts are empty, and numbers None,
+    where the proxy knows nothing. carried: bytes of a connection to the server and back."""
 
     id: str
     pod: str
@@ -45,6 +46,7 @@ class Story:
     route: str
     authorization: str
     attempts: tuple[Attempt, ...]
+    carried: tuple[int, int]
     closed_by: str
     reason: str
     trace_id: str
@@ -53,9 +55,8 @@ class Story:
 def story_text(story: Story) -> str:
     """Several lines, each ended."""
     sign, side = "×" if story.is_failure else "√", "in" if story.is_inbound else "out"
-    outcome = f"gRPC {story.grpc_status}" if story.grpc_status else str(story.status or "no response")
     head = (
-        f"{sign} {printable(f'{story.method} {story.authority}{story.path}')} → {outcome} after {_ms(story.total_ms)}"
+        f"{sign} {_subject(story)} → {_outcome(story)} after {_ms(story.total_ms)}"
         f"   (id {story.id}, proxy={side} of {story.pod}, {story.at})"
     )
     rows = [("client", f"{story.client}, {story.client_tls}"), ("to", story.target), ("speaks", _protocol(story))]
@@ -70,6 +71,19 @@ def story_text(story: Story) -> str:
     if story.trace_id:
         rows.append(("trace", story.trace_id))
     return "\n".join([head, *(f"    {name:<11}{text}" for name, text in rows)]) + "\n"
+
+
+def _subject(story: Story) -> str:
+    if not story.method:
+        return f"connection to {story.target}"
+    return printable(f"{story.method} {story.authority}{story.path}")
+
+
+def _outcome(story: Story) -> str:
+    if not story.method:
+        sent, received = story.carried
+        return f"{sent} B sent, {received} B received"
+    return f"gRPC {story.grpc_status}" if story.grpc_status else str(story.status or "no response")
 
 
 def stories_text(stories: Sequence[Story]) -> str:
@@ -87,7 +101,8 @@ def _policy(story: Story) -> list[tuple[str, str]]:
     rows = []
     if story.parent:
         rows.append(("policy", story.parent))
-    rows.append(("route", story.route or "none matched"))
+    if story.method or story.route:
+        rows.append(("route", story.route or "none matched"))
     if story.is_inbound:
         rows.append(
             ("admitted", f"by {story.authorization}" if story.authorization else "no: nothing admits this client")

@@ -221,6 +221,37 @@ def test_why_tells_the_story_of_a_failure(weft: Run, answers: Answers) -> None:
     assert (answers.asked[1].id, answers.asked[1].failures_only) == ("3:7", False)
 
 
+def test_why_tells_the_story_of_a_connection_that_was_denied(weft: Run, answers: Answers) -> None:
+    server = meta_pb2.Resource(group="policy.linkerd.io", kind="Server", namespace="shop", name="redis")
+    decision = decision_pb2.Decision(
+        id="4:0",
+        direction=decision_pb2.Decision.INBOUND,
+        started_at=Timestamp(seconds=1_700_000_000),
+        is_failure=True,
+        client=SOURCE,
+        target=TARGET,
+        client_tls={"tls": "no_identity", "no_tls_reason": "port_skipped"},
+        protocol="tcp",
+        parent=meta_pb2.Metadata(resource=server),
+        request_bytes=5,
+        total=microseconds(90),
+        closed_by=decision_pb2.Decision.PROXY,
+        reason="client not authorized",
+    )
+    answers.decisions.decisions[0].decision.CopyFrom(decision)
+    _, out, _ = weft("why", "deploy/cart", "-n", "shop")
+    assert out == (
+        "× connection to 10.1.4.7:8080 → 5 B sent, 0 B received after 0.09 ms"
+        "   (id 4:0, proxy=in of cart-0, 2023-11-14T22:13:20Z)\n"
+        "    client     10.1.2.9:51822, no TLS (port_skipped)\n"
+        "    to         10.1.4.7:8080\n"
+        "    speaks     tcp, as policy or the peer said\n"
+        "    policy     Server shop/redis\n"
+        "    admitted   no: nothing admits this client\n"
+        "    ended by   the proxy: client not authorized\n"
+    )
+
+
 def test_why_json_carries_every_field_of_the_record(weft: Run) -> None:
     _, out, _ = weft("why", "deploy/cart", "-o", "json")
     (found,) = json.loads(out)

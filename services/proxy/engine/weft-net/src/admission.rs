@@ -17,7 +17,7 @@ use weft_core::{
 use crate::{
     inbound::{Arrival, log_verdict},
     proxy::Proxy,
-    record::{Decided, Record},
+    record::Record,
 };
 
 /// Combinations of route and authorization whose series one connection remembers.
@@ -67,14 +67,14 @@ impl Admission {
         };
         let Some(matched) = policy.find_route(&view) else {
             proxy.metrics.inbound_route_not_found.series(&arrival.authz_labels(&policy, |_| {})).incr();
-            record.decided = Decided::Refused { policy, route: None };
+            record.refused(policy, None);
             return Err(Failure::NoRoute);
         };
         let Some(authz) = policy.authorize(matched.route, arrival.client.ip(), &arrival.tls) else {
             let labels = arrival.authz_labels(&policy, |labels| route_labels(&policy, matched.route, labels));
             proxy.metrics.inbound_http_deny.series(&labels).incr();
             log_verdict(proxy, arrival, "request denied");
-            record.decided = Decided::Refused { policy: policy.clone(), route: matched.route };
+            record.refused(policy.clone(), matched.route);
             return Err(Failure::Unauthorized);
         };
         if authz.is_audit() {
@@ -86,7 +86,7 @@ impl Admission {
             && let Err(scope) = limit.admit(arrival.tls.client_id(), proxy.since_start(Instant::now()))
         {
             count_limited(proxy, arrival, &policy, limit.meta.as_ref(), scope);
-            record.decided = Decided::Refused { policy: policy.clone(), route: matched.route };
+            record.refused(policy.clone(), matched.route);
             return Err(Failure::RateLimited);
         }
         record.permitted(permit.clone());

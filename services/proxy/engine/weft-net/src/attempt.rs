@@ -23,7 +23,7 @@ use crate::{
     body::Body,
     client::{Reusable, SendFailure},
     deadlines::{Deadlines, Watched},
-    outbound::endpoint_failed,
+    outbound::{UNREACHED, endpoint_failed},
     proxy::Proxy,
     record::Record,
     respond::Ended,
@@ -181,7 +181,7 @@ impl Tries<'_> {
                     orig_proto::downgrade(&mut request);
                     endpoint_failed(self.proxy, balancer, endpoint, &failure);
                     self.record.try_failed(&failure);
-                    why = "the endpoint before could not be reached";
+                    why = UNREACHED;
                     continue;
                 }
             };

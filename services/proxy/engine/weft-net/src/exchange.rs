@@ -15,7 +15,11 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_core::metrics::{Counter, Histogram, Labels};
 
-use crate::{metrics::Metrics, splice::splice};
+use crate::{
+    connection_record::{Side, Tally},
+    metrics::Metrics,
+    splice::splice,
+};
 
 /// Series of one kind of connection.
 pub struct ExchangeMetrics {
@@ -36,21 +40,22 @@ impl ExchangeMetrics {
 }
 
 /// Copies both ways until both ends are done, counting exchanges. One that the server left open, by closing or breaking
-/// the connection before it answered, is unanswered.
-pub async fn splice_counted<C, S>(client: &mut C, server: &mut S, metrics: &ExchangeMetrics) -> io::Result<()>
+/// the connection before it answered, is unanswered. How it ends is told to the tally.
+pub async fn splice_counted<C, S>(client: &mut C, server: &mut S, metrics: &ExchangeMetrics, tally: &Tally)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let turns = Turns { metrics, epoch: Instant::now(), open_since: AtomicU64::new(0) };
+    let turns = Turns { metrics, tally, epoch: Instant::now(), open_since: AtomicU64::new(0) };
     let mut client = Observed { io: client, turns: &turns, side: Side::Client };
     let mut server = Observed { io: server, turns: &turns, side: Side::Server };
-    splice(&mut client, &mut server).await
+    let _ = splice(&mut client, &mut server).await;
 }
 
 /// Both directions run in one task; atomics only make that task movable between threads.
 struct Turns<'a> {
     metrics: &'a ExchangeMetrics,
+    tally: &'a Tally,
     epoch: Instant,
     /// Microseconds after the epoch, plus one; 0 while nothing waits for an answer.
     open_since: AtomicU64,
@@ -80,12 +85,6 @@ impl Turns<'_> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Client,
-    Server,
-}
-
 struct Observed<'a, T> {
     io: &'a mut T,
     turns: &'a Turns<'a>,
@@ -97,7 +96,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Observed<'_, T> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let result = ready!(Pin::new(&mut *this.io).poll_read(cx, buf));
-        let is_over = result.is_err() || buf.filled().len() == before;
+        let count = buf.filled().len() - before;
+        let is_over = result.is_err() || count == 0;
+        match &result {
+            Err(error) => this.turns.tally.broke(this.side, error),
+            Ok(()) if is_over => this.turns.tally.done(this.side),
+            Ok(()) => this.turns.tally.passed(this.side, count),
+        }
         match (this.side, is_over) {
             (Side::Client, false) => this.turns.asked(),
             (Side::Server, false) => this.turns.answered(),
@@ -111,7 +116,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Observed<'_, T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Observed<'_, T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        let result = Pin::new(&mut *this.io).poll_write(cx, buf);
+        if let Poll::Ready(Err(error)) = &result {
+            this.turns.tally.broke(this.side, error);
+        }
+        result
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -151,8 +161,8 @@ mod tests {
             drop(server);
             drop(app);
         };
-        let (_, result) = tokio::join!(talk, splice_counted(&mut near, &mut far, &metrics));
-        let _ = result;
+        let tally = Tally::default();
+        tokio::join!(talk, splice_counted(&mut near, &mut far, &metrics, &tally));
         assert_eq!((metrics.answered.value(), metrics.unanswered.value(), metrics.latency_ms.count()), (2, 1, 2));
     }
 
@@ -164,7 +174,7 @@ mod tests {
         let metrics = ExchangeMetrics::new(&all, &Labels::default());
         server.write_all(b"220 ready").await.unwrap();
         drop((app, server));
-        let _ = splice_counted(&mut near, &mut far, &metrics).await;
+        splice_counted(&mut near, &mut far, &metrics, &Tally::default()).await;
         assert_eq!((metrics.answered.value(), metrics.unanswered.value()), (0, 0));
     }
 }

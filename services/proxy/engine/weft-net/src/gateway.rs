@@ -13,7 +13,8 @@ use weft_core::{
 use crate::{
     body::Body,
     conn::Conn,
-    inbound::{Arrival, while_admitted},
+    connection_record::ConnectionRecord,
+    inbound::{Arrival, REVOKED, Revoked, admit, while_admitted},
     outbound::forward_opaque,
     outbound_http::OutboundHttp,
     proxy::Proxy,
@@ -72,15 +73,26 @@ impl Gateway {
 
 /// Bytes for a name, for as long as the policy of our own port admits the client.
 pub async fn forward(proxy: &Arc<Proxy>, arrival: &Arrival, name: &str, port: u16, conn: Conn) -> io::Result<()> {
-    let refuse = |why: &str| io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned());
-    let target = lease(proxy, name, port).ok_or_else(|| refuse("the gateway does not pass on to this name"))?;
+    let mut record = ConnectionRecord::inbound(proxy, &conn, arrival);
+    let Some(target) = lease(proxy, name, port) else {
+        return refuse(&mut record, "the gateway does not pass on to this name");
+    };
+    let Some(admitted) = admit(proxy, arrival, &mut record) else { return Ok(()) };
     let onward = async {
         let routing = target.discovered().await;
-        forward_opaque(proxy, arrival.target, &routing, conn).await
+        forward_opaque(proxy, arrival.target, &routing, conn, &mut record).await
     };
-    match while_admitted(proxy, arrival, onward).await {
-        Some(false) => Err(refuse("the gateway's target takes no opaque bytes")),
-        // Refused by policy, which counted it, or done.
-        None | Some(true) => Ok(()),
+    match while_admitted(proxy, arrival, admitted, onward).await {
+        Ok(true) => Ok(()),
+        Ok(false) => refuse(&mut record, "the gateway's target takes no opaque bytes"),
+        Err(Revoked) => {
+            record.failed(REVOKED);
+            Ok(())
+        }
     }
+}
+
+fn refuse(record: &mut ConnectionRecord, why: &'static str) -> io::Result<()> {
+    record.failed(why);
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }

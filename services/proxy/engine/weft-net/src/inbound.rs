@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch};
 use weft_core::{
     addr::canonical,
     detect::Detected,
@@ -22,6 +22,7 @@ use weft_proto::engine::log::Level;
 use crate::{
     accept::{Accepted, Detection, detect_http, mesh_tls, transport_header},
     conn::{Conn, Rewound, Transport, tune},
+    connection_record::ConnectionRecord,
     exchange::{ExchangeMetrics, splice_counted},
     gateway::{self, Gateway},
     inbound_http::{self, Onward},
@@ -245,62 +246,88 @@ async fn serve(proxy: &Arc<Proxy>, arrival: Arrival, mut conn: Conn, session: Op
             inbound_http::serve(proxy.clone(), arrival, onward, conn, version).await;
             Ok(())
         }
-        None => while_admitted(proxy, &arrival, forward(proxy, &arrival, conn)).await.unwrap_or(Ok(())),
+        None => {
+            let mut record = ConnectionRecord::inbound(proxy, &conn, &arrival);
+            let Some(admitted) = admit(proxy, &arrival, &mut record) else { return Ok(()) };
+            let forwarded =
+                while_admitted(proxy, &arrival, admitted, forward(proxy, &arrival, conn, &mut record)).await;
+            forwarded.unwrap_or_else(|Revoked| {
+                record.failed(REVOKED);
+                Ok(())
+            })
+        }
     }
 }
 
 /// Bytes to the application. How the connection ends is counted by its two sockets.
-async fn forward(proxy: &Arc<Proxy>, arrival: &Arrival, mut conn: Conn) -> io::Result<()> {
-    let connecting = connector(proxy, arrival.target).connect(None).await;
-    let mut server =
-        connecting.map_err(|failure| io::Error::new(io::ErrorKind::ConnectionRefused, failure.to_string()))?;
+async fn forward(
+    proxy: &Arc<Proxy>,
+    arrival: &Arrival,
+    mut conn: Conn,
+    record: &mut ConnectionRecord,
+) -> io::Result<()> {
+    let mut server = connector(proxy, arrival.target).connect(None).await.map_err(|failure| {
+        record.failed(failure.to_string());
+        io::Error::new(io::ErrorKind::ConnectionRefused, failure.to_string())
+    })?;
     let labels = Labels::default().with("direction", "inbound");
     let labels = labels.and(&arrival.transport_labels(&arrival.port.policy()));
     let exchanges = ExchangeMetrics::new(&proxy.metrics, &labels);
-    let _ = splice_counted(&mut conn, &mut server, &exchanges).await;
+    splice_counted(&mut conn, &mut server, &exchanges, record.tally()).await;
     Ok(())
 }
 
-/// Runs for as long as the policy admits the client, which is asked again at each of its changes. None when it did not.
-pub async fn while_admitted<F: Future>(proxy: &Proxy, arrival: &Arrival, carrying: F) -> Option<F::Output> {
-    let mut changes = arrival.port.changes();
-    if !admit(proxy, arrival) {
+/// Policy admits the client, and tells of its changes from then on.
+pub struct Admitted(watch::Receiver<()>);
+
+/// Policy admitted the client and does no longer.
+pub struct Revoked;
+
+pub const REVOKED: &str = "the policy no longer admits the client";
+
+/// Asks policy about bytes. None when it refuses, which is counted and noted in the record.
+pub fn admit(proxy: &Proxy, arrival: &Arrival, record: &mut ConnectionRecord) -> Option<Admitted> {
+    // From before the first question, so that no change is missed.
+    let changes = arrival.port.changes();
+    let policy = arrival.port.policy();
+    let Some(authz) = policy.authorize(None, arrival.client.ip(), &arrival.tls) else {
+        proxy.metrics.inbound_tcp_deny.series(&arrival.authz_labels(&policy, |_| {})).incr();
+        log_verdict(proxy, arrival, "connection denied");
+        record.denied(policy);
         return None;
+    };
+    let labels = arrival.authz_labels(&policy, |labels| authz.short_labels("authz", labels));
+    proxy.metrics.inbound_tcp_allow.series(&labels).incr();
+    if authz.is_audit() {
+        log_verdict(proxy, arrival, "connection allowed by the audit policy");
     }
+    if let Some(unmeshed) = arrival.unmeshed(proxy, |_| {}) {
+        unmeshed.incr();
+    }
+    let authz = authz.clone();
+    record.admitted(policy, authz);
+    Some(Admitted(changes))
+}
+
+/// Runs for as long as the policy admits the client, which is asked again at each of its changes.
+pub async fn while_admitted<F: Future>(
+    proxy: &Proxy,
+    arrival: &Arrival,
+    Admitted(mut changes): Admitted,
+    carrying: F,
+) -> Result<F::Output, Revoked> {
     tokio::pin!(carrying);
     loop {
         tokio::select! {
-            done = &mut carrying => return Some(done),
+            done = &mut carrying => return Ok(done),
             changed = changes.changed() => {
                 let policy = arrival.port.policy();
                 if changed.is_ok() && policy.authorize(None, arrival.client.ip(), &arrival.tls).is_none() {
                     proxy.metrics.inbound_tcp_terminate.series(&arrival.authz_labels(&policy, |_| {})).incr();
                     log_verdict(proxy, arrival, "connection ended: the policy no longer admits the client");
-                    return None;
+                    return Err(Revoked);
                 }
             }
-        }
-    }
-}
-
-fn admit(proxy: &Proxy, arrival: &Arrival) -> bool {
-    let policy = arrival.port.policy();
-    match policy.authorize(None, arrival.client.ip(), &arrival.tls) {
-        Some(authz) => {
-            let labels = arrival.authz_labels(&policy, |labels| authz.short_labels("authz", labels));
-            proxy.metrics.inbound_tcp_allow.series(&labels).incr();
-            if authz.is_audit() {
-                log_verdict(proxy, arrival, "connection allowed by the audit policy");
-            }
-            if let Some(unmeshed) = arrival.unmeshed(proxy, |_| {}) {
-                unmeshed.incr();
-            }
-            true
-        }
-        None => {
-            proxy.metrics.inbound_tcp_deny.series(&arrival.authz_labels(&policy, |_| {})).incr();
-            log_verdict(proxy, arrival, "connection denied");
-            false
         }
     }
 }

@@ -20,10 +20,11 @@ use crate::{
     client::{Client, Reusable, SendFailure},
     conn::Conn,
     deadlines::Watched,
+    facts::Connection,
     gateway::Gateway,
     inbound::Arrival,
     proxy::Proxy,
-    record::{Connection, Record},
+    record::Record,
     respond::{AnswerTo, Ended},
     serve::{Answer, BoxError, Handler, HttpVersion, ServeSettings},
     timed::Timed,
@@ -42,7 +43,8 @@ pub enum Onward {
 
 pub async fn serve(proxy: Arc<Proxy>, arrival: Arrival, onward: Onward, conn: Conn, version: HttpVersion) {
     let client_id = arrival.tls.client_id().and_then(|id| HeaderValue::from_str(id).ok());
-    let connection = Connection::inbound(&proxy, &conn, arrival.client, arrival.target, arrival.tls.clone(), version);
+    let connection =
+        Connection::inbound(&proxy, &conn, arrival.client, arrival.target, arrival.tls.clone(), version.label());
     let handler = Arc::new(InboundHttp {
         proxy: proxy.clone(),
         connection,
@@ -83,9 +85,13 @@ impl Handler for InboundHttp {
                 // Strangers learn nothing of the mesh.
                 informational: self.client_id.is_some(),
             };
-            let is_timed = record.is_timed();
-            let (result, busy) = Timed::new(self.respond(request, &mut record), is_timed).await;
-            record.worked(busy);
+            let result = if record.is_timed() {
+                let (result, busy) = Timed::new(Box::pin(self.respond(request, &mut record))).await;
+                record.worked(busy);
+                result
+            } else {
+                self.respond(request, &mut record).await
+            };
             match result {
                 Ok(mut response) => {
                     record.answers(&response);
@@ -133,10 +139,11 @@ impl InboundHttp {
             request.headers_mut().insert(CLIENT_ID, id.clone());
         }
         let (http, route) = (permit.http.clone(), permit.series.clone());
-        let started = record.started;
+        let started = record.started();
         let (sent, answered) = match &self.onward {
             Onward::Application(application) => {
                 let may_switch = orig.is_none();
+                record.dispatched();
                 self.to_application(application, request, may_switch, started, &http, &route).await
             }
             Onward::Gateway(gateway) => {

@@ -69,9 +69,9 @@ struct Traced {
 impl Observers {
     /// None when nobody wants this request.
     pub fn begin<B>(record: &Record, request: &mut Request<B>) -> Option<Box<Self>> {
-        let proxy = &record.connection.proxy;
+        let proxy = &record.connection().proxy;
         let taps = proxy.recorder.taps();
-        let is_inbound = record.connection.direction == Direction::Inbound;
+        let is_inbound = record.connection().direction == Direction::Inbound;
         let wants_headers = taps.iter().any(|tap| tap.extracts);
         let traced = if proxy.settings.trace { Traced::begin(record, request) } else { None };
         let observers = Self {
@@ -81,7 +81,7 @@ impl Observers {
             trailers: None,
             tapped: None,
             is_dispatched: false,
-            access: (is_inbound && proxy.settings.access_log.is_some()).then(|| record.access_entry(request.headers())),
+            access: (is_inbound && proxy.settings.access_log.is_some()).then(|| record.access_entry(request)),
             busy: Duration::ZERO,
             taps: taps.to_vec(),
         };
@@ -112,7 +112,7 @@ impl Observers {
         let labels = facts.destination_meta.as_ref().map_or(&no_labels, |meta| &meta.labels);
         let routes = facts.route_meta.as_ref().map_or(&no_labels, |meta| &meta.labels);
         let view = TapView {
-            source: record.connection.client,
+            source: record.connection().client,
             destination: destination(record),
             scheme: record.uri.scheme_str().unwrap_or("http"),
             authority: record.host(),
@@ -121,7 +121,7 @@ impl Observers {
             destination_labels: labels,
             route_labels: routes,
         };
-        let recorder = &record.connection.proxy.recorder;
+        let recorder = &record.connection().proxy.recorder;
         self.taps.retain(|tap| tap.matcher.matches(&view) && recorder.claims(tap));
         if self.taps.is_empty() {
             return;
@@ -144,7 +144,7 @@ impl Observers {
     }
 
     pub fn answered(&mut self, record: &Record, answered: Answered, headers: &HeaderMap) {
-        let proxy = &record.connection.proxy;
+        let proxy = &record.connection().proxy;
         if let (Some(format), Some(entry)) = (proxy.settings.access_log, &self.access) {
             let text = entry.line(format, Some(&access_answer(answered, headers, self.busy)));
             proxy.events.push_losable(Kind::AccessLine(AccessLine { text }));
@@ -172,12 +172,12 @@ impl Observers {
     }
 
     pub fn ended(&mut self, record: &Record, grpc_status: Option<u8>, broken: Broken, bytes: u64) {
-        let proxy = &record.connection.proxy;
+        let proxy = &record.connection().proxy;
         if let (Some(format), Some(entry)) = (proxy.settings.access_log, self.access.take()) {
             proxy.events.push_losable(Kind::AccessLine(AccessLine { text: entry.line(format, None) }));
         }
         let Some(tapped) = &self.tapped else { return };
-        let total = record.started.elapsed();
+        let total = record.started().elapsed();
         let end = match (broken.reason, grpc_status) {
             ("", Some(code)) => Some(eos::End::GrpcStatusCode(code.into())),
             ("", None) => None,
@@ -223,9 +223,9 @@ impl TapFacts {
 impl Traced {
     fn begin<B>(record: &Record, request: &mut Request<B>) -> Option<Self> {
         let context = TraceContext::read(request.headers()).filter(|context| context.is_sampled)?;
-        let direction = direction_text(record.connection.direction);
+        let direction = direction_text(record.connection().direction);
         let attributes = request_attributes(direction, &record.method, &record.uri, record.host(), request.headers());
-        let span = || record.connection.proxy.random().to_be_bytes();
+        let span = || record.connection().proxy.random().to_be_bytes();
         let (server_span, client_span) = (span(), span());
         context.write(client_span, request.headers_mut());
         Some(Self { context, server_span, client_span, attributes, dispatched_at: None })
@@ -258,7 +258,7 @@ impl Traced {
                 is_error,
             }
         };
-        let events = &record.connection.proxy.events;
+        let events = &record.connection().proxy.events;
         events.push_losable(Kind::Span(span(false, self.server_span, self.context.span_id, started)));
         if let Some(sent) = self.dispatched_at {
             events.push_losable(Kind::Span(span(true, self.client_span, self.server_span, sent)));
@@ -279,7 +279,7 @@ fn direction_text(direction: Direction) -> &'static str {
 }
 
 fn destination(record: &Record) -> std::net::SocketAddr {
-    record.endpoint().map_or(record.connection.target, |endpoint| endpoint.info.addr)
+    record.endpoint().map_or(record.connection().target, |endpoint| endpoint.info.addr)
 }
 
 fn stream_id(record: &Record) -> StreamId {
@@ -288,7 +288,7 @@ fn stream_id(record: &Record) -> StreamId {
 }
 
 fn tap_facts(record: &Record) -> TapEvent {
-    let connection = &record.connection;
+    let connection = record.connection();
     let mut labels = HashMap::new();
     if let Some(endpoint) = record.endpoint() {
         labels.extend(endpoint.info.labels.iter().map(|(key, value)| (key.clone(), value.clone())));

@@ -9,7 +9,7 @@ use weft_core::{
     endpoint::target_labels,
     failure::Failure,
     metrics::Labels,
-    outbound::{ClientProtocol, OpaqueFilter, OpaqueRoute},
+    outbound::{BackendIndex, ClientProtocol, OpaqueFilter, OpaqueRoute},
 };
 use weft_proto::engine::log::Level;
 
@@ -17,6 +17,7 @@ use crate::{
     accept::{Detection, detect_http, server_name},
     balancer::{Balancer, Picked},
     conn::{Conn, Rewound, Transport, tune},
+    connection_record::ConnectionRecord,
     endpoint::Endpoint,
     exchange::{ExchangeMetrics, splice_counted},
     outbound_http,
@@ -25,6 +26,9 @@ use crate::{
     serve::HttpVersion,
     targets::{TargetKey, TargetLease},
 };
+
+/// Why a record says that another endpoint was tried.
+pub const UNREACHED: &str = "the endpoint before could not be reached";
 
 pub async fn connection(proxy: Arc<Proxy>, stream: TcpStream) {
     tune(&stream, None, None);
@@ -84,7 +88,8 @@ async fn dispatch(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, routi
                 Some(Detection::Is(Detected::Http1)) => HttpVersion::One,
                 Some(Detection::Is(Detected::Http2)) => HttpVersion::Two,
                 Some(Detection::Is(Detected::NotHttp) | Detection::TimedOut) => {
-                    return forward(&proxy, dst, &routing, opaque, conn).await;
+                    let mut record = ConnectionRecord::outbound(&proxy, &conn, dst);
+                    return forward(&proxy, dst, &routing, opaque, conn, &mut record).await;
                 }
                 None => return,
             }
@@ -99,33 +104,50 @@ async fn dispatch(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, routi
         }
         ClientProtocol::Opaque(opaque) => {
             count("opaq");
-            return forward(&proxy, dst, &routing, opaque, conn).await;
+            let mut record = ConnectionRecord::outbound(&proxy, &conn, dst);
+            return forward(&proxy, dst, &routing, opaque, conn, &mut record).await;
         }
         ClientProtocol::Tls(routes) => {
             count("tls");
             let sni = server_name(&mut conn, proxy.settings.outbound_detect_timeout).await;
             let Ok(sni) = sni.map(Option::unwrap_or_default) else { return };
+            let mut record = ConnectionRecord::outbound_tls(&proxy, &conn, dst);
+            record.routed(&routing, None);
             return match routes.find(&sni) {
-                Some(route) => forward_tls(&proxy, dst, &routing, route, &sni, conn).await,
-                None => count_error(&proxy, dst, "unexpected"),
+                Some(route) => forward_tls(&proxy, dst, &routing, route, &sni, conn, &mut record).await,
+                None => {
+                    record.failed(format!("no route for the server name {sni:?}"));
+                    count_error(&proxy, dst, "unexpected");
+                }
             };
         }
         // An HTTP client deserves an answer, so look whether it is one.
-        ClientProtocol::Invalid(_) => match detect(&proxy, &routing, &mut conn).await {
+        ClientProtocol::Invalid(reason) => match detect(&proxy, &routing, &mut conn).await {
             Some(Detection::Is(Detected::Http1)) => HttpVersion::One,
             Some(Detection::Is(Detected::Http2)) => HttpVersion::Two,
-            _ => return count_error(&proxy, dst, "unexpected"),
+            _ => {
+                let mut record = ConnectionRecord::outbound(&proxy, &conn, dst);
+                record.routed(&routing, None);
+                record.failed(format!("invalid policy: {reason}"));
+                return count_error(&proxy, dst, "unexpected");
+            }
         },
     };
     outbound_http::serve(proxy, dst, target, conn, version).await;
 }
 
 /// Bytes that came through a gateway. False when the target takes none.
-pub async fn forward_opaque(proxy: &Arc<Proxy>, dst: SocketAddr, routing: &Routing, conn: Conn) -> bool {
+pub async fn forward_opaque(
+    proxy: &Arc<Proxy>,
+    dst: SocketAddr,
+    routing: &Arc<Routing>,
+    conn: Conn,
+    record: &mut ConnectionRecord,
+) -> bool {
     let (ClientProtocol::Detect { opaque, .. } | ClientProtocol::Opaque(opaque)) = routing.protocol() else {
         return false;
     };
-    forward(proxy, dst, routing, opaque, conn).await;
+    forward(proxy, dst, routing, opaque, conn, record).await;
     true
 }
 
@@ -138,27 +160,35 @@ async fn detect(proxy: &Proxy, routing: &Routing, conn: &mut Conn) -> Option<Det
     detected.ok()
 }
 
-async fn forward(proxy: &Arc<Proxy>, dst: SocketAddr, routing: &Routing, route: &OpaqueRoute, conn: Conn) {
+async fn forward(
+    proxy: &Arc<Proxy>,
+    dst: SocketAddr,
+    routing: &Arc<Routing>,
+    route: &OpaqueRoute,
+    conn: Conn,
+    record: &mut ConnectionRecord,
+) {
     let mut labels = route_labels(routing, route);
     labels.add("target_ip", &dst.ip().to_string());
     labels.add("target_port", &dst.port().to_string());
     proxy.metrics.outbound_route_open.series(&labels).incr();
-    let error = carry(proxy, dst, routing, route, conn).await;
+    let error = carry(proxy, dst, routing, route, conn, record).await;
     proxy.metrics.outbound_route_close.series(&labels.with("error", error)).incr();
 }
 
 async fn forward_tls(
     proxy: &Arc<Proxy>,
     dst: SocketAddr,
-    routing: &Routing,
+    routing: &Arc<Routing>,
     route: &OpaqueRoute,
     sni: &str,
     conn: Conn,
+    record: &mut ConnectionRecord,
 ) {
     let mut labels = route_labels(routing, route);
     labels.add("hostname", if proxy.settings.outbound_metrics_hostname_labels { sni } else { "" });
     proxy.metrics.outbound_tls_open.series(&labels).incr();
-    let error = carry(proxy, dst, routing, route, conn).await;
+    let error = carry(proxy, dst, routing, route, conn, record).await;
     proxy.metrics.outbound_tls_close.series(&labels.with("error", error)).incr();
 }
 
@@ -174,28 +204,37 @@ fn route_labels(routing: &Routing, route: &OpaqueRoute) -> Labels {
 async fn carry(
     proxy: &Arc<Proxy>,
     dst: SocketAddr,
-    routing: &Routing,
+    routing: &Arc<Routing>,
     route: &OpaqueRoute,
     mut conn: Conn,
+    record: &mut ConnectionRecord,
 ) -> &'static str {
-    let refused = |filter: &OpaqueFilter| match filter {
-        OpaqueFilter::Forbidden => "forbidden",
-        OpaqueFilter::Invalid(_) => "invalid_policy",
-    };
+    record.routed(routing, route.meta.clone());
     let chosen = route.backends.choose(|backend| routing.is_available(proxy, backend), || proxy.random());
     let filter = route.refusal.as_ref().or(chosen.ok().and_then(|chosen| chosen.filters.as_ref()));
-    let balancer = chosen.ok().and_then(|chosen| routing.balancer(proxy, chosen.backend));
+    let backend = chosen.ok().map(|chosen| chosen.backend);
+    let balancer = backend.and_then(|backend| Some((backend, routing.balancer(proxy, backend)?)));
     let error = match (filter, balancer) {
-        (Some(filter), _) => refused(filter),
-        (None, None) => "invalid_backend",
-        (None, Some(balancer)) => match connect(proxy, balancer).await {
+        (Some(OpaqueFilter::Forbidden), _) => {
+            record.failed("the route forbids it");
+            "forbidden"
+        }
+        (Some(OpaqueFilter::Invalid(reason)), _) => {
+            record.failed(format!("invalid policy: {reason}"));
+            "invalid_policy"
+        }
+        (None, None) => {
+            record.failed("the backend did not resolve");
+            "invalid_backend"
+        }
+        (None, Some((backend, balancer))) => match connect(proxy, backend, balancer, record).await {
             Ok((endpoint, mut server)) => {
                 let exchanges = ExchangeMetrics::new(&proxy.metrics, &endpoint.labels);
-                // How the connection ended is counted by its two sockets.
-                let _ = splice_counted(&mut conn, &mut server, &exchanges).await;
+                splice_counted(&mut conn, &mut server, &exchanges, record.tally()).await;
                 return "";
             }
             Err(failure) => {
+                record.failed(failure.to_string());
                 count_error(proxy, dst, failure.metric_label().unwrap_or("unexpected"));
                 let fields = [("dst", dst.to_string()), ("error", failure.to_string())];
                 proxy.events.log(Level::Warn, "outbound", "connection failed", &fields);
@@ -209,16 +248,27 @@ async fn carry(
 }
 
 /// Tries endpoints until one answers or none has for the failfast time.
-async fn connect(proxy: &Proxy, balancer: &Arc<Balancer>) -> Result<(Arc<Endpoint>, Conn), Failure> {
+async fn connect(
+    proxy: &Proxy,
+    backend: BackendIndex,
+    balancer: &Arc<Balancer>,
+    record: &mut ConnectionRecord,
+) -> Result<(Arc<Endpoint>, Conn), Failure> {
+    let mut why = "";
     loop {
         let Picked { endpoint, pending, .. } = balancer.pick(proxy.settings.outbound_failfast).await?;
+        record.tries(backend, &endpoint, why);
         match endpoint.client.connector().connect(None).await {
             Ok(conn) => {
                 pending.sample();
                 balancer.reached(&endpoint);
                 return Ok((endpoint, conn));
             }
-            Err(failure) => endpoint_failed(proxy, balancer, &endpoint, &failure),
+            Err(failure) => {
+                endpoint_failed(proxy, balancer, &endpoint, &failure);
+                record.try_failed(&failure);
+                why = UNREACHED;
+            }
         }
     }
 }

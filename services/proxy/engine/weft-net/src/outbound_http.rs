@@ -18,8 +18,9 @@ use crate::{
     attempt::Tries,
     body::Body,
     conn::Conn,
+    facts::Connection,
     proxy::Proxy,
-    record::{Connection, Decided, Record},
+    record::Record,
     respond::{AnswerTo, Ended},
     retry,
     routing::{Counts, Routing},
@@ -29,7 +30,7 @@ use crate::{
 };
 
 pub async fn serve(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, conn: Conn, version: HttpVersion) {
-    let connection = Connection::outbound(&proxy, &conn, dst, version);
+    let connection = Connection::outbound(&proxy, &conn, dst, version.label());
     let onward = OutboundHttp::new(proxy.clone(), dst, target);
     let handler = Arc::new(Application { connection, onward });
     let settings = ServeSettings {
@@ -103,7 +104,7 @@ impl OutboundHttp {
     pub async fn respond(&self, mut request: Request<Incoming>, record: &mut Record) -> Result<Response<Body>, Ended> {
         let _admitted = self.proxy.admit()?;
         let routing = self.target.discovered().await;
-        record.decided = Decided::Routed { routing: routing.clone(), rule: None };
+        record.routed(&routing);
         if let Some(reason) = &routing.refusal {
             return Err(Failure::BackendUnusable(reason.clone()).into());
         }
@@ -111,7 +112,7 @@ impl OutboundHttp {
             return Err(Failure::InvalidRequest("CONNECT needs an authority").into());
         }
         settle_host(&mut request).ok_or(Failure::InvalidRequest("a request has one host"))?;
-        let started = record.started;
+        let started = record.started();
         let host = host_of(&request);
         let view = RequestView {
             method: request.method(),
@@ -123,9 +124,7 @@ impl OutboundHttp {
         let routes = routes(routing.protocol(), request.version())?;
         let (rule, prefix) = routes.find(&view).ok_or(Failure::NoRoute)?;
         let labelled = self.proxy.settings.outbound_metrics_hostname_labels.then(|| without_port(host));
-        if let Decided::Routed { rule: found, .. } = &mut record.decided {
-            *found = Some(rule.id);
-        }
+        record.takes(rule.id);
         let counts = routing.counts(rule, labelled);
         let watch = counts.clone().started(started);
         match self.carry(&routing, rule, prefix, &counts, request, record).await {

@@ -31,11 +31,12 @@ pub enum HttpVersion {
     Two,
 }
 
-impl From<HttpVersion> for http::Version {
-    fn from(version: HttpVersion) -> Self {
-        match version {
-            HttpVersion::One => Self::HTTP_11,
-            HttpVersion::Two => Self::HTTP_2,
+impl HttpVersion {
+    /// As decision records call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::One => "http/1",
+            Self::Two => "http/2",
         }
     }
 }

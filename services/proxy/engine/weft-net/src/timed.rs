@@ -8,18 +8,17 @@ use std::{
 };
 
 pin_project_lite::pin_project! {
-    /// Gives the future's output and the sum of its polls; zero when not asked to measure, which then costs nothing.
+    /// Gives the future's output and how long its polls took together.
     pub struct Timed<F> {
         #[pin]
         future: F,
-        measures: bool,
         busy: Duration,
     }
 }
 
 impl<F> Timed<F> {
-    pub fn new(future: F, measures: bool) -> Self {
-        Self { future, measures, busy: Duration::ZERO }
+    pub fn new(future: F) -> Self {
+        Self { future, busy: Duration::ZERO }
     }
 }
 
@@ -28,9 +27,6 @@ impl<F: Future> Future for Timed<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if !*this.measures {
-            return this.future.poll(cx).map(|output| (output, Duration::ZERO));
-        }
         let started = Instant::now();
         let polled = this.future.poll(cx);
         *this.busy += started.elapsed();
@@ -52,7 +48,7 @@ mod tests {
             polls += 1;
             if polls == 1 { Poll::Pending } else { Poll::Ready(7) }
         });
-        let mut timed = std::pin::pin!(Timed::new(future, true));
+        let mut timed = std::pin::pin!(Timed::new(future));
         let mut cx = Context::from_waker(Waker::noop());
         let started = Instant::now();
         assert!(timed.as_mut().poll(&mut cx).is_pending());
