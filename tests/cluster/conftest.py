@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,9 +61,9 @@ class Cluster:
         return run(str(BIN / "weft"), *words, "--kubeconfig", self.kubeconfig)
 
 
-def run(*argv: str, stdin: str | None = None, check: bool = True) -> str:
+def run(*argv: str, stdin: str | None = None, check: bool = True, env: Mapping[str, str] | None = None) -> str:
     """Standard output. Raises AssertionError with what the program said."""
-    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=READY_S + 60)
+    done = subprocess.run(argv, input=stdin, env=env, capture_output=True, text=True, check=False, timeout=READY_S + 60)
     assert done.returncode == 0 or not check, (
         f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
     )
@@ -85,7 +85,12 @@ def eventually(look: Callable[[], T], timeout_s: float = 90) -> T:
         time.sleep(1)
 
 
-def _values(folder: Path) -> Path:
+def _values(cluster: Cluster, folder: Path) -> Path:
+    """A new trust anchor and issuer, or those of the run that was told to KEEP what it made."""
+    path = folder / "values.yaml"
+    if "weft-identity" in cluster.helm("list", "--namespace", "linkerd", "--short").split():
+        path.write_text(cluster.helm("get", "values", "weft-identity", "--namespace", "linkerd", "-o", "yaml"))
+        return path
     now = datetime.now(UTC)
     anchor = pki.certificate_authority("root.linkerd.cluster.local", now)
     issuer = pki.certificate_authority("identity.linkerd.cluster.local", now, anchor)
@@ -93,7 +98,6 @@ def _values(folder: Path) -> Path:
         "identityTrustAnchorsPEM": anchor.certificate_pem,
         "identity": {"issuer": {"tls": {"crtPEM": issuer.certificate_pem, "keyPEM": issuer.key_pem}}},
     }
-    path = folder / "values.yaml"
     path.write_text(yaml.safe_dump({"global": values}))
     return path
 
@@ -105,7 +109,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if not kubeconfig:
         pytest.skip("no cluster: make test-cluster KUBECONFIG=…")
     bare = Cluster(kubeconfig, 0)
-    values = _values(tmp_path_factory.mktemp("mesh"))
+    values = _values(bare, tmp_path_factory.mktemp("mesh"))
     began = time.monotonic()
     try:
         for chart in CHARTS:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import yaml
 
-from .conftest import Cluster, eventually
+from .conftest import BIN, REPOSITORY, Cluster, eventually, run
 
 POLICY = """
 apiVersion: policy.linkerd.io/v1beta3
@@ -111,6 +112,12 @@ def test_route_of_a_service_changes_its_answers(bookshop: Cluster) -> None:
         assert conditions == {"Accepted": "True", "ResolvedRefs": "True"}
     finally:
         bookshop.kubectl("delete", "-f", "-", stdin=SPLIT)
+
+
+@pytest.mark.parametrize("name", ["traffic-split", "retries", "timeouts", "deny-by-default"])
+def test_scenario_happens(bookshop: Cluster, name: str) -> None:
+    environment = {**os.environ, "KUBECONFIG": bookshop.kubeconfig, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    run(str(REPOSITORY / "examples/bookshop/scenarios" / name), env=environment)
 
 
 @pytest.mark.parametrize("component", ["linkerd-identity", "linkerd-destination", "linkerd-proxy-injector"])
