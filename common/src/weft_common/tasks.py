@@ -60,8 +60,14 @@ class _Stopped(Exception):
     """Leaves the task group of `until`; never escapes it."""
 
 
-def run_service(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
-    """Run main until it returns; SIGTERM and SIGINT set the event it is given. The result is the exit code."""
+def run_service(
+    main: Callable[[asyncio.Event], Awaitable[None]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
+    """Run main until it returns; SIGTERM and SIGINT set the event it is given. The result is the exit code.
+
+    loop_factory: None for asyncio's own event loop.
+    """
 
     async def with_signals() -> None:
         stop = asyncio.Event()
@@ -71,7 +77,8 @@ def run_service(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
         await main(stop)
 
     try:
-        asyncio.run(with_signals())
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(with_signals())
     except ConfigurationError as error:
         for line in error.lines():
             sys.stderr.write(f"configuration: {line}\n")

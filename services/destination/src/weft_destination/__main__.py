@@ -27,9 +27,12 @@ def main() -> int:
             raise SettingsError([Mistake("WEFT_LOG_LEVEL", settings.log_level, str(error))]) from error
     # redis-py reports to OpenTelemetry where that is installed.
     with lean_imports("opentelemetry"):
+        from uvloop import new_event_loop
+
         from weft_destination.app import run
 
-    return run_service(lambda stop: run(settings, stop))
+    # It saves a tenth of the CPU of each message to each stream.
+    return run_service(lambda stop: run(settings, stop), new_event_loop)
 
 
 if __name__ == "__main__":

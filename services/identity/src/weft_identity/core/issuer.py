@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -126,6 +127,7 @@ def key_id(certificate: x509.Certificate) -> str:
     return digest.hex()
 
 
+@lru_cache(maxsize=64)
 def certificate_id(certificate: x509.Certificate) -> str:
     """SHA-256 over DER, hexadecimal: how proxies name CA certificates, having no X.509 parser at hand."""
     return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()

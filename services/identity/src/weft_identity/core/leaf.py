@@ -70,11 +70,16 @@ def issue_leaf(
     )
     return Leaf(
         der=certificate.public_bytes(serialization.Encoding.DER),
-        intermediates=tuple(parent.public_bytes(serialization.Encoding.DER) for parent in issuer.chain),
+        intermediates=_chain_der(issuer.chain),
         serial=serial,
         not_before=start,
         not_after=end,
     )
+
+
+@lru_cache(maxsize=8)
+def _chain_der(chain: tuple[x509.Certificate, ...]) -> tuple[bytes, ...]:
+    return tuple(certificate.public_bytes(serialization.Encoding.DER) for certificate in chain)
 
 
 @lru_cache(maxsize=8)
