@@ -1,6 +1,7 @@
 """Deleting: grace, finalizers, and what becomes of the objects that the deleted one owned.
 
-One collector task removes what has lost all its owners; it looks again after every deletion, so a burst costs one look.
+One collector task removes what has lost all its owners. It looks after deletions, a burst of which costs one look, and
+after a write that names an owner who is not there or is on the way out.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Deletions:
         self._kinds = kinds
         self._now = now
         self._wanted = asyncio.Event()
+        # Owners that wait for their dependents to go, by uid, as of the last look.
+        self._waiting_owners: frozenset[str] = frozenset()
 
     def delete(self, kind: Kind, old: Object, options: Mapping[str, Any]) -> Object:
         """The object afterwards: gone, or marked and waiting. Raises ApiError 409 for a failed precondition."""
@@ -80,6 +83,12 @@ class Deletions:
             return not (obj.get("spec") or {}).get("finalizers")
         return not metadata.get("deletionGracePeriodSeconds")
 
+    def written(self, obj: Object) -> None:
+        """Ask for a look if this object, just written, may have to go."""
+        owners = _owners(obj)
+        if owners and (self._waiting_owners & owners or not any(map(self._storage.has_uid, owners))):
+            self.look_again()
+
     def look_again(self) -> None:
         """Ask the collector for another look."""
         self._wanted.set()
@@ -93,24 +102,21 @@ class Deletions:
 
     def collect_once(self) -> None:
         """One look at everything."""
-        uids = {stored.obj["metadata"]["uid"] for kind in self._kinds for stored in self._storage.all(kind)}
-        owners_in_foreground = {
-            stored.obj["metadata"]["uid"]
-            for kind in self._kinds
-            for stored in self._storage.all(kind)
-            if FOREGROUND in (stored.obj["metadata"].get("finalizers") or ())
+        everything = [(kind, stored.obj) for kind in self._kinds for stored in self._storage.all(kind)]
+        waiting = {
+            obj["metadata"]["uid"]: (kind, key_of(obj))
+            for kind, obj in everything
+            if FOREGROUND in (obj["metadata"].get("finalizers") or ())
         }
-        for kind in self._kinds:
-            for stored in list(self._storage.all(kind)):
-                references = stored.obj["metadata"].get("ownerReferences") or []
-                owners = {reference["uid"] for reference in references}
-                if owners and (not owners & uids or owners & owners_in_foreground):
-                    self._collect(kind, stored.obj)
-        for kind in self._kinds:
-            for stored in list(self._storage.all(kind)):
-                metadata = stored.obj["metadata"]
-                if metadata["uid"] in owners_in_foreground and not self._dependents(metadata["uid"]):
-                    self._finish_foreground(kind, stored.obj)
+        self._waiting_owners = frozenset(waiting)
+        for kind, obj in everything:
+            owners = _owners(obj)
+            if owners and (self._waiting_owners & owners or not any(map(self._storage.has_uid, owners))):
+                self._collect(kind, obj)
+        for uid, (kind, key) in waiting.items():
+            owner = self._storage.find(kind, key)
+            if owner is not None and not self._dependents(uid):
+                self._finish_foreground(kind, owner)
 
     def _collect(self, kind: Kind, obj: Object) -> None:
         if obj["metadata"].get("deletionTimestamp"):
@@ -132,7 +138,7 @@ class Deletions:
             (kind, stored.obj)
             for kind in self._kinds
             for stored in self._storage.all(kind)
-            if any(reference["uid"] == uid for reference in stored.obj["metadata"].get("ownerReferences") or [])
+            if uid in _owners(stored.obj)
         ]
 
     def _orphan_dependents(self, owner: Object) -> None:
@@ -140,6 +146,11 @@ class Deletions:
         for kind, obj in self._dependents(uid):
             kept = [reference for reference in obj["metadata"]["ownerReferences"] if reference["uid"] != uid]
             self._storage.update(kind, with_metadata(obj, ownerReferences=kept or None))
+
+
+def _owners(obj: Object) -> set[str]:
+    """Their uids."""
+    return {reference["uid"] for reference in obj["metadata"].get("ownerReferences") or ()}
 
 
 def _check_preconditions(kind: Kind, obj: Object, options: Mapping[str, Any]) -> None:

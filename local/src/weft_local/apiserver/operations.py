@@ -324,8 +324,7 @@ class Operations:
             self._define(kind, stored)
         elif kind.id == "/events":
             self._drop_oldest_event(kind)
-        if stored["metadata"].get("ownerReferences"):
-            self.deletions.look_again()
+        self.deletions.written(stored)
 
     def _drop_oldest_event(self, kind: Kind) -> None:
         if self.storage.count(kind) > EVENTS_KEPT:

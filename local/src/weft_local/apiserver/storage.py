@@ -67,6 +67,7 @@ class Storage:
     def __init__(self) -> None:
         self.version = 1
         self._collections: dict[str, _Collection] = {}
+        self._uids: set[str] = set()
 
     def get(self, kind: Kind, key: ObjectKey) -> Object:
         """Raises ApiError 404."""
@@ -90,13 +91,19 @@ class Storage:
         """How many objects of a kind there are."""
         return len(self._of(kind).objects)
 
+    def has_uid(self, uid: str) -> bool:
+        """Whether an object of any kind has this uid."""
+        return uid in self._uids
+
     def create(self, kind: Kind, obj: Object, now: str) -> Object:
         """Store a new object, giving it uid, creation time and version. now: RFC 3339. Raises ApiError 409."""
         key = key_of(obj)
         collection = self._of(kind)
         if key in collection.objects:
             raise already_exists(kind.plural, kind.group, key.name)
-        metadata = {**obj["metadata"], "uid": str(uuid.uuid4()), "creationTimestamp": now, "generation": 1}
+        uid = str(uuid.uuid4())
+        self._uids.add(uid)
+        metadata = {**obj["metadata"], "uid": uid, "creationTimestamp": now, "generation": 1}
         return self._write(collection, key, {**obj, "metadata": metadata}, "ADDED", None)
 
     def update(self, kind: Kind, obj: Object) -> Object:
@@ -137,6 +144,7 @@ class Storage:
         before = collection.objects.pop(key, None)
         if before is None:
             raise not_found(kind.plural, kind.group, key.name)
+        self._uids.discard(before.obj["metadata"]["uid"])
         self.version += 1
         obj = {**before.obj, "metadata": {**before.obj["metadata"], "resourceVersion": str(self.version)}}
         self._note(collection, Change(self.version, "DELETED", Stored(obj, self.version), before))

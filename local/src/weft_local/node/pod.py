@@ -217,7 +217,9 @@ class PodWorker:
         log.close()
         del self._running[name]
         self._notify()
-        self._ended(spec, code, last_lines(log), launch.scratch, instance)
+        self._ended(spec, code, last_lines(log), instance)
+        # The kernel takes a tenth of a second to let go of an overlay. The next run has a place of its own.
+        await asyncio.to_thread(shutil.rmtree, launch.scratch, ignore_errors=True)
 
     def _not_started(self, spec: ContainerSpec, reason: str, message: str) -> None:
         state = self.states[spec.name]
@@ -235,7 +237,7 @@ class PodWorker:
         counted = replace(state, runs=state.runs + 1, restarts=state.runs)
         self._set(spec.name, lifecycle.ended(counted, end, will_restart=restarts))
 
-    def _ended(self, spec: ContainerSpec, code: int, tail: str, scratch: Path, instance: str) -> None:
+    def _ended(self, spec: ContainerSpec, code: int, tail: str, instance: str) -> None:
         state = self.states[spec.name]
         message = self._files.termination_message(spec)
         if not message and spec.log_as_message and code != 0:
@@ -249,7 +251,6 @@ class PodWorker:
                 "Warning" if code else "Normal", "BackOff", f"Back-off restarting failed container {spec.name}", spec
             )
         self._grace_override_s.pop(spec.name, None)
-        shutil.rmtree(scratch, ignore_errors=True)
         self._set(spec.name, lifecycle.ended(state, end, will_restart=restarts))
 
     async def _stop_container(self, spec: ContainerSpec) -> None:
