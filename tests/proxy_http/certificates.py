@@ -51,7 +51,7 @@ class Authority:
         )
         self.pem = self._certificate.public_bytes(Encoding.PEM).decode()
 
-    def issue(self, name: str) -> Leaf:
+    def issue(self, name: str, lifetime: timedelta = timedelta(hours=1)) -> Leaf:
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -62,7 +62,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(minutes=1))
-            .not_valid_after(now + timedelta(hours=1))
+            .not_valid_after(now + lifetime)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .sign(self._key, hashes.SHA256())
@@ -85,7 +85,10 @@ class Authority:
         return context
 
     def server_context(self, name: str) -> ssl.SSLContext:
+        """As a peer's proxy answers: a client may bring a certificate, which must then be good."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_verify_locations(cadata=self.pem)
+        context.verify_mode = ssl.CERT_OPTIONAL
         self._load(context, name)
         return context
 

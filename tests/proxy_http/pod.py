@@ -16,7 +16,7 @@ from weft_proto.linkerd import destination_pb2, inbound_pb2, outbound_pb2
 from weft_proto.weft import decision_pb2, engine_pb2
 
 from . import policies
-from .certificates import Authority, workload
+from .certificates import Authority, Leaf, workload
 from .namespace import ADMIN_PORT, INBOUND_PORT, OUTBOUND_PORT, POD, POD6
 
 IDENTITY = workload("web")
@@ -57,15 +57,16 @@ class Pod:
         self._engine.start()
         self._pump = threading.Thread(target=self._answer, name="engine events")
         self._pump.start()
-        leaf = authority.issue(IDENTITY)
-        identity = engine_pb2.SetIdentity(leaf_der=leaf.der, private_key_pkcs8=leaf.key_der)
-        self._apply(set_identity=identity)
+        self.set_identity(authority.issue(IDENTITY))
         self._apply(open_data_listeners=engine_pb2.OpenDataListeners())
 
     def close(self) -> None:
         self._ended.set()
         self._pump.join()
         self._engine.stop()
+
+    def set_identity(self, leaf: Leaf) -> None:
+        self._apply(set_identity=engine_pb2.SetIdentity(leaf_der=leaf.der, private_key_pkcs8=leaf.key_der))
 
     def set_policy(self, port: int, policy: inbound_pb2.Server) -> None:
         self._apply(set_inbound_port=engine_pb2.SetInboundPort(port=port, policy=policy))

@@ -7,9 +7,12 @@ from weft_proto.linkerd import outbound_pb2 as out
 from .policies import built_in, socket_message
 
 
-def _backend(ip: str, port: int) -> out.Backend:
+def _backend(ip: str, port: int, identity: str = "") -> out.Backend:
     queue = out.Queue(capacity=100, failfast_timeout=Duration(seconds=3))
     forward = destination_pb2.WeightedAddr(addr=socket_message(ip, port), weight=1)
+    if identity:
+        forward.tls_identity.dns_like_identity.name = identity
+        forward.tls_identity.server_name.name = identity
     return out.Backend(metadata=built_in("backend"), forward=forward, queue=queue)
 
 
@@ -22,9 +25,9 @@ def _http_route(ip: str, port: int) -> out.HttpRoute:
     )
 
 
-def _opaque_route(ip: str, port: int) -> out.OpaqueRoute:
+def _opaque_route(ip: str, port: int, identity: str = "") -> out.OpaqueRoute:
     first = out.OpaqueRoute.Distribution.FirstAvailable(
-        backends=[out.OpaqueRoute.RouteBackend(backend=_backend(ip, port))]
+        backends=[out.OpaqueRoute.RouteBackend(backend=_backend(ip, port, identity))]
     )
     distribution = out.OpaqueRoute.Distribution(first_available=first)
     return out.OpaqueRoute(metadata=built_in("opaq"), rules=[out.OpaqueRoute.Rule(backends=distribution)])
@@ -45,6 +48,7 @@ def detect(ip: str, port: int) -> out.OutboundPolicy:
     return out.OutboundPolicy(protocol=out.ProxyProtocol(detect=kind), metadata=built_in("target"))
 
 
-def opaque(ip: str, port: int) -> out.OutboundPolicy:
-    protocol = out.ProxyProtocol(opaque=out.ProxyProtocol.Opaque(routes=[_opaque_route(ip, port)]))
+def opaque(ip: str, port: int, identity: str = "") -> out.OutboundPolicy:
+    """identity: what the endpoint must prove to be, over mesh TLS; without one it is dialled in clear."""
+    protocol = out.ProxyProtocol(opaque=out.ProxyProtocol.Opaque(routes=[_opaque_route(ip, port, identity)]))
     return out.OutboundPolicy(protocol=protocol, metadata=built_in("target"))

@@ -31,7 +31,7 @@ from weft_identity.core.names import TrustDomain
 from weft_identity.expiry_watch import ExpiryWatch
 from weft_identity.kube import KubeTokenReviews, check_may_review_tokens
 from weft_identity.material import MaterialFiles
-from weft_identity.pods import MeshedPods, pods_informer
+from weft_identity.pods import BarePods, ClusterPods, MeshedPods, bare_pods_informer, pods_informer
 from weft_identity.ports import Material
 from weft_identity.rotator import Rotator
 from weft_identity.rpc import CertifyMetrics, IdentityService
@@ -77,12 +77,13 @@ async def serve(settings: IdentitySettings, kube: KubeClient, stop: asyncio.Even
     if material.current is not None:
         news.publish(material.current)
     _issuer_ttl_gauge(material, registry)
-    pods = MeshedPods()
+    pods, bare_pods = MeshedPods(), BarePods()
     pods_followed = pods_informer(kube, pods, settings.control_plane_namespace)
+    bare_pods_followed = bare_pods_informer(kube, bare_pods, settings.control_plane_namespace)
     proof = ProveWorkload(
         TrustDomain(settings.control_plane_namespace, settings.trust_domain),
         KubeTokenReviews(kube, settings.accept_api_tokens),
-        pods,
+        ClusterPods(pods, bare_pods),
     )
     authority = Authority(
         proof=proof,
@@ -127,6 +128,7 @@ async def serve(settings: IdentitySettings, kube: KubeClient, stop: asyncio.Even
                 forever("records written again", inventory.catch_up()),
                 forever("expiry", expiry.run()),
                 forever("pods", pods_followed.run()),
+                forever("pods outside the mesh", bare_pods_followed.run()),
                 forever("rotation state", rotator.informer().run()),
                 forever("rotation", rotator.run(pods_followed.synced)),
             )

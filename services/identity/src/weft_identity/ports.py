@@ -59,10 +59,10 @@ class ReviewTokens(Protocol):
 
 
 class FindPods(Protocol):
-    """The meshed pods, as far as they are known."""
+    """The cluster's pods, as far as they are known."""
 
     def by_uid(self, uid: str) -> MeshedPod | None:
-        """None for a pod that is not known."""
+        """None for a pod that is not meshed, or not known."""
 
     def at(self, address: str) -> frozenset[str]:
         """Uids of the pods with this address; several share their node's."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 PROXY_CONTAINER: Final = "linkerd-proxy"
 ANCHORS_VARIABLE: Final = "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"
+_FINISHED: Final = ("Succeeded", "Failed")
 _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -41,6 +42,14 @@ class MeshedPod:
         return f"{self.namespace}/{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class BarePod:
+    """One pod without a proxy of ours that is not finished."""
+
+    uid: str
+    addresses: tuple[str, ...]
+
+
 @lru_cache(maxsize=64)
 def anchor_ids(bundle_pem: str) -> frozenset[str]:
     """SHA-256 of each certificate in a PEM bundle; what is no certificate is left out."""
@@ -62,18 +71,30 @@ def meshed_pod(raw: Mapping[str, Any]) -> MeshedPod | None:
     metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     containers = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
     proxy = next((c for c in containers if c["name"] == PROXY_CONTAINER), None)
-    if proxy is None or status.get("phase") in ("Succeeded", "Failed"):
+    if proxy is None or status.get("phase") in _FINISHED:
         return None
     anchors = next((v.get("value") for v in proxy.get("env") or [] if v["name"] == ANCHORS_VARIABLE), None)
     return MeshedPod(
         uid=metadata["uid"],
         namespace=metadata.get("namespace", ""),
         name=metadata["name"],
-        addresses=tuple(entry["ip"] for entry in status.get("podIPs") or [])
-        or tuple(filter(None, [status.get("podIP")])),
+        addresses=_addresses(status),
         given_anchors=None if anchors is None else anchor_ids(anchors),
         proxy_started_at=_proxy_started_at(status),
     )
+
+
+def bare_pod(raw: Mapping[str, Any]) -> BarePod | None:
+    """None for finished pods, and for those on their node's network: connections of other pods may come from there."""
+    status = raw.get("status") or {}
+    if status.get("phase") in _FINISHED or (raw.get("spec") or {}).get("hostNetwork"):
+        return None
+    return BarePod(raw["metadata"]["uid"], _addresses(status))
+
+
+def _addresses(status: Mapping[str, Any]) -> tuple[str, ...]:
+    several = tuple(entry["ip"] for entry in status.get("podIPs") or [])
+    return several or tuple(filter(None, [status.get("podIP")]))
 
 
 def _proxy_started_at(status: Mapping[str, Any]) -> datetime | None:

@@ -4,6 +4,8 @@ use http::{HeaderMap, HeaderName, header};
 
 pub const CLIENT_ID: HeaderName = HeaderName::from_static("l5d-client-id");
 pub const DST_CANONICAL: HeaderName = HeaderName::from_static("l5d-dst-canonical");
+/// Not Linkerd's any more: set only where `inbound_remote_ip_header` asks for it.
+pub const REMOTE_IP: HeaderName = HeaderName::from_static("l5d-remote-ip");
 pub const ORIG_PROTO: HeaderName = HeaderName::from_static("l5d-orig-proto");
 pub const PROXY_ERROR: HeaderName = HeaderName::from_static("l5d-proxy-error");
 pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("l5d-proxy-connection");

@@ -61,6 +61,7 @@ pub struct Settings {
     pub informational_headers: bool,
     pub outbound_metrics_hostname_labels: bool,
     pub inbound_metrics_authority_labels: bool,
+    pub inbound_remote_ip_header: bool,
     pub max_header_bytes: usize,
     pub build_info: Vec<(String, String)>,
     /// None: no tap.
@@ -144,6 +145,7 @@ impl Settings {
             informational_headers: s.informational_headers,
             outbound_metrics_hostname_labels: s.outbound_metrics_hostname_labels,
             inbound_metrics_authority_labels: s.inbound_metrics_authority_labels,
+            inbound_remote_ip_header: s.inbound_remote_ip_header,
             max_header_bytes: or(s.max_header_bytes, 64 * 1024),
             build_info: {
                 let mut info: Vec<_> = s.build_info.iter().map(|(k, v)| (k.clone(), v.clone())).collect();

@@ -25,11 +25,18 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 /// One consistent view; a handshake takes it once.
 pub struct Identity {
     roots: Arc<RootCertStore>,
-    cert: Option<Arc<CertifiedKey>>,
+    cert: Option<Certificate>,
     /// None before the first certificate. No ALPN.
     pub server: Option<Arc<ServerConfig>>,
     /// The same, for connections that must bring a transport header.
     pub direct_server: Option<Arc<ServerConfig>>,
+}
+
+#[derive(Clone)]
+struct Certificate {
+    key: Arc<CertifiedKey>,
+    /// Unix seconds.
+    not_after_s: i64,
 }
 
 pub struct IdentityStore {
@@ -82,7 +89,7 @@ impl IdentityStore {
         let key = self.provider.key_provider.load_private_key(key).map_err(|e| format!("private key: {e}"))?;
         let cert = CertifiedKey::new(chain, key);
         cert.keys_match().map_err(|e| format!("leaf and private key: {e}"))?;
-        self.store(roots, Some(Arc::new(cert)))
+        self.store(roots, Some(Certificate { key: Arc::new(cert), not_after_s: not_after_s(&new.leaf_der)? }))
     }
 
     pub fn set_trust_anchors(&self, pem: &str) -> Result<(), String> {
@@ -92,7 +99,7 @@ impl IdentityStore {
         self.store(roots, cert)
     }
 
-    fn store(&self, roots: Arc<RootCertStore>, cert: Option<Arc<CertifiedKey>>) -> Result<(), String> {
+    fn store(&self, roots: Arc<RootCertStore>, cert: Option<Certificate>) -> Result<(), String> {
         let (server, direct_server) = match &cert {
             Some(cert) => {
                 (Some(self.server_config(&roots, cert, false)?), Some(self.server_config(&roots, cert, true)?))
@@ -106,7 +113,7 @@ impl IdentityStore {
     fn server_config(
         &self,
         roots: &Arc<RootCertStore>,
-        cert: &Arc<CertifiedKey>,
+        cert: &Certificate,
         direct: bool,
     ) -> Result<Arc<ServerConfig>, String> {
         let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), self.provider.clone())
@@ -145,11 +152,18 @@ impl IdentityStore {
 }
 
 /// Our certificate, shown only to peers that take ECDSA P-256 signatures.
-struct Presented(Option<Arc<CertifiedKey>>);
+struct Presented(Option<Certificate>);
 
 impl Presented {
     fn to(&self, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.0.clone().filter(|_| schemes.contains(&SignatureScheme::ECDSA_NISTP256_SHA256))
+        let accepted = schemes.contains(&SignatureScheme::ECDSA_NISTP256_SHA256);
+        self.0.as_ref().filter(|_| accepted).map(|cert| cert.key.clone())
+    }
+
+    /// A server refuses the whole handshake over an expired client certificate, though it takes clients without one; and
+    /// after an outage, whoever wants a new certificate must reach identity.
+    fn is_expired(&self) -> bool {
+        self.0.as_ref().is_some_and(|cert| cert.not_after_s < now_s())
     }
 }
 
@@ -167,11 +181,11 @@ impl ResolvesServerCert for Presented {
 
 impl ResolvesClientCert for Presented {
     fn resolve(&self, _hints: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.to(schemes)
+        self.to(schemes).filter(|_| !self.is_expired())
     }
 
     fn has_certs(&self) -> bool {
-        self.0.is_some()
+        self.0.is_some() && !self.is_expired()
     }
 }
 
@@ -284,9 +298,18 @@ pub fn verify_leaf(
         .map(CertificateDer::from)
         .collect();
     verify_chain(&chain, &roots_from_pem(anchors_pem)?, local_name)?;
-    let (_, cert) = X509Certificate::from_der(leaf_der).map_err(|e| format!("leaf certificate: {e}"))?;
-    let left = cert.validity().not_after.timestamp() - UnixTime::now().as_secs() as i64;
+    let left = not_after_s(leaf_der)? - now_s();
     Ok(Duration::from_secs(left.max(0) as u64))
+}
+
+/// Unix seconds.
+fn not_after_s(leaf_der: &[u8]) -> Result<i64, String> {
+    let (_, cert) = X509Certificate::from_der(leaf_der).map_err(|e| format!("leaf certificate: {e}"))?;
+    Ok(cert.validity().not_after.timestamp())
+}
+
+fn now_s() -> i64 {
+    UnixTime::now().as_secs() as i64
 }
 
 /// A fresh P-256 key (PKCS#8 DER) and its signing request (DER): CN and one DNS SAN, both the local name.
@@ -298,4 +321,28 @@ pub fn generate_key_and_csr(local_name: &str) -> Result<(Vec<u8>, Vec<u8>), Stri
     params.distinguished_name.push(rcgen::DnType::CommonName, local_name);
     let csr = params.serialize_request(&key).map_err(|e| format!("signing request: {e}"))?;
     Ok((key.serialize_der(), csr.der().to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn presented(not_after_s: i64) -> Presented {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let cert = rcgen::CertificateParams::new(vec!["web.shop".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let key = provider().key_provider.load_private_key(key).unwrap();
+        let key = Arc::new(CertifiedKey::new(vec![cert.der().clone()], key));
+        Presented(Some(Certificate { key, not_after_s }))
+    }
+
+    #[test]
+    fn a_certificate_is_brought_to_servers_until_it_expires() {
+        let schemes = [SignatureScheme::ECDSA_NISTP256_SHA256];
+        let fresh = presented(now_s() + 60);
+        assert!(fresh.has_certs() && fresh.resolve(&[], &schemes).is_some());
+        assert!(fresh.resolve(&[], &[SignatureScheme::ED25519]).is_none());
+        let expired = presented(now_s() - 1);
+        assert!(!expired.has_certs() && expired.resolve(&[], &schemes).is_none());
+    }
 }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use weft_core::{
     balance::Rng,
     failure::Failure,
-    headers::{self, CLIENT_ID},
+    headers::{self, CLIENT_ID, REMOTE_IP},
     metrics::{HttpMetrics, InboundRouteSeries, RouteOutcome},
     orig_proto::{self, OrigProto, settle_host},
 };
@@ -45,11 +45,15 @@ pub async fn serve(proxy: Arc<Proxy>, arrival: Arrival, onward: Onward, conn: Co
     let client_id = arrival.tls.client_id().and_then(|id| HeaderValue::from_str(id).ok());
     let connection =
         Connection::inbound(&proxy, &conn, arrival.client, arrival.target, arrival.tls.clone(), version.label());
+    // An address is a valid header value.
+    let remote_ip = proxy.settings.inbound_remote_ip_header.then(|| arrival.client.ip().to_string());
+    let remote_ip = remote_ip.and_then(|ip| HeaderValue::try_from(ip).ok());
     let handler = Arc::new(InboundHttp {
         proxy: proxy.clone(),
         connection,
         arrival,
         client_id,
+        remote_ip,
         onward,
         admission: Admission::default(),
         close: Notify::new(),
@@ -69,6 +73,8 @@ struct InboundHttp {
     connection: Arc<Connection>,
     arrival: Arrival,
     client_id: Option<HeaderValue>,
+    /// Only where the application wants to know it.
+    remote_ip: Option<HeaderValue>,
     onward: Onward,
     admission: Admission,
     /// Ends the connection once what is in flight is answered.
@@ -137,6 +143,9 @@ impl InboundHttp {
         request.headers_mut().remove(CLIENT_ID);
         if let Some(id) = &self.client_id {
             request.headers_mut().insert(CLIENT_ID, id.clone());
+        }
+        if let Some(ip) = &self.remote_ip {
+            request.headers_mut().insert(REMOTE_IP, ip.clone());
         }
         let (http, route) = (permit.http.clone(), permit.series.clone());
         let started = record.started();

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from weft_common.kube.resource import ObjectKey
 from weft_identity.core.caller import Caller, check_caller
-from weft_identity.core.proxies import MeshedPod, meshed_pod
+from weft_identity.core.proxies import MeshedPod, bare_pod, meshed_pod
 from weft_identity.core.refusal import CertifyRefused, RefusalReason
-from weft_identity.pods import MeshedPods
+from weft_identity.pods import BarePods, ClusterPods, MeshedPods
 from weft_identity.testing.pki import WEB
 
 
@@ -66,6 +66,19 @@ def test_address_is_forgotten_with_its_pod() -> None:
     assert pods.at("10.0.0.2") == frozenset()
     pods.reset({})
     assert pods.all() == []
+
+
+def test_a_thief_without_a_proxy_is_seen_too() -> None:
+    bare = BarePods()
+    raw = {"metadata": {"uid": "legacy"}, "spec": {}, "status": {"phase": "Running", "podIP": "10.0.0.7"}}
+    bare.reset({ObjectKey("legacy", "a"): bare_pod(raw)})
+    pods = ClusterPods(known(("web", "10.0.0.1")), bare)
+    with pytest.raises(CertifyRefused, match="stolen"):
+        check_caller(Caller("", "10.0.0.7"), WEB, "web", pods.by_uid, pods.at)
+    # Whoever is on its node's network shares the address with gateways of other pods.
+    bare.apply(ObjectKey("legacy", "a"), bare_pod({**raw, "spec": {"hostNetwork": True}}))
+    check_caller(Caller("", "10.0.0.7"), WEB, "web", pods.by_uid, pods.at)
+    assert bare_pod({**raw, "status": {"phase": "Failed", "podIP": "10.0.0.7"}}) is None
 
 
 def test_pod_is_read_with_its_addresses_and_given_anchors() -> None:
