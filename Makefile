@@ -10,7 +10,7 @@ export UV_LINK_MODE := copy
 SOURCES := common/src policy/src cli/src local/src services/identity/src services/destination/src services/injector/src \
 	services/proxy/src services/metrics-api/src services/web/src examples/bookshop/src
 
-.PHONY: help setup system format check test test-rust test-kubernetes test-cluster images demo bench bench-control clean
+.PHONY: help setup system format check test test-rust fuzz test-kubernetes test-cluster images demo bench bench-control clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -38,11 +38,14 @@ test-rust: setup ## the engine's own tests and lints
 	cargo clippy --manifest-path services/proxy/engine/Cargo.toml --all-targets --quiet -- -D warnings
 	cargo test --manifest-path services/proxy/engine/Cargo.toml --quiet
 
+fuzz: setup ## a minute of arbitrary bytes for the engine's parsers, from the corpus; FUZZ_SECONDS for more
+	@scripts/fuzz $(FUZZ_SECONDS)
+
 test-kubernetes: setup ## the control plane against kube-apiserver with etcd and against weft local; the first time builds kube-apiserver
 	@scripts/kube-apiserver >/dev/null
 	$(PY) -m pytest tests/kubernetes -m kubernetes $(PYTEST_ARGS)
 
-test: check test-rust test-kubernetes ## every test there is, end to end included
+test: check test-rust fuzz test-kubernetes ## every test there is, end to end included
 	@scripts/h2spec
 	$(PY) -m pytest -m "root or e2e" $(PYTEST_ARGS)
 
