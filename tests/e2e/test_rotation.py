@@ -17,12 +17,20 @@ RATE = "20"
 
 @pytest.mark.parametrize("name", ["rotate-issuer", "rotate-anchor", "rotate-abort"])
 def test_what_signs_certificates_is_replaced_without_a_failed_request(mesh: Mesh, name: str) -> None:
+    run_scenario(mesh, name)
+
+
+def test_traffic_returns_after_an_issuer_expired_without_restarting_pods(mesh: Mesh) -> None:
+    run_scenario(mesh, "expired-issuer")
+
+
+def run_scenario(mesh: Mesh, name: str) -> None:
     done = subprocess.run(
         [str(BIN / "python"), str(REPOSITORY / "examples/bookshop/scenarios" / name)],
         env={**os.environ, "KUBECONFIG": str(mesh.kubeconfig), "RATE": RATE},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

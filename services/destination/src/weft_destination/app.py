@@ -22,6 +22,8 @@ from weft_common.version import VERSION
 
 from weft_destination.answers import Answers, make_answers
 from weft_destination.config import DestinationSettings
+from weft_destination.kube import external_slices
+from weft_destination.kube.external_slices import ExternalSliceWriter
 from weft_destination.kube.follow import ClusterFollower, follow_cluster
 from weft_destination.kube.status import LEASE, StatusWriter
 from weft_destination.rpc.destination import DestinationService
@@ -49,9 +51,13 @@ async def serve(settings: DestinationSettings, kube: KubeClient, stop: asyncio.E
     answers = make_answers(settings.mesh, lambda asked: snapshots.note(asked.target))
     follower = follow_cluster(kube, answers.index, registry)
     snapshots = EndpointSnapshots(cache, ServedAnswers(answers, follower), settings.snapshot_ttl, registry)
-    lease = LeaseHolder(kube, settings.mesh.control_plane_namespace, LEASE, socket.gethostname())
-    statuses = StatusWriter(kube, answers.index, settings.mesh, lease, follower.books, registry)
-    answers.refresher.kinds.append(statuses)
+    status_lease, slice_lease = (
+        LeaseHolder(kube, settings.mesh.control_plane_namespace, lease, socket.gethostname())
+        for lease in (LEASE, external_slices.LEASE)
+    )
+    statuses = StatusWriter(kube, answers.index, settings.mesh, status_lease, follower.books, registry)
+    slices = ExternalSliceWriter(kube, answers.index, follower.selectors, slice_lease, registry)
+    answers.refresher.kinds += [statuses, slices]
     metrics = StreamMetrics(registry)
     destination = DestinationService(answers, metrics, snapshots.load)
     policies = (OutboundService(answers, metrics), InboundService(answers, metrics))
@@ -74,7 +80,8 @@ async def serve(settings: DestinationSettings, kube: KubeClient, stop: asyncio.E
                 forever("cluster informers", follower.run()),
                 forever("snapshots", snapshots.write_through()),
                 forever("snapshots that do not change", snapshots.keep_alive()),
-                _write_statuses(follower, lease, statuses),
+                _write_to_cluster(follower, status_lease, statuses),
+                _write_to_cluster(follower, slice_lease, slices),
                 _announce_sync(follower, answers, snapshots),
             )
             # Before the servers stop: streams that end well make proxies reconnect elsewhere at once.
@@ -90,12 +97,14 @@ async def _announce_sync(follower: ClusterFollower, answers: Answers, snapshots:
     _log.info("the cluster is known", services=len(list(answers.index.services.names())))
 
 
-async def _write_statuses(follower: ClusterFollower, lease: LeaseHolder, statuses: StatusWriter) -> None:
-    # A status written before every kind is known would tell of parents and backends that are there as missing.
+async def _write_to_cluster(
+    follower: ClusterFollower, lease: LeaseHolder, writer: StatusWriter | ExternalSliceWriter
+) -> None:
+    # What is written before every kind is known would tell of objects that are there as missing.
     await follower.wait_synced()
     async with asyncio.TaskGroup() as group:
-        group.create_task(forever("status lease", lease.run()), name="status lease")
-        group.create_task(forever("statuses", statuses.run()), name="statuses")
+        group.create_task(forever(f"lease {lease.name}", lease.run()), name=f"lease {lease.name}")
+        group.create_task(forever(f"holder of {lease.name}", writer.run()), name=f"holder of {lease.name}")
 
 
 def _register(server: grpc.aio.Server, *services: DestinationService | OutboundService | InboundService) -> None:

@@ -100,6 +100,7 @@ async def serve(settings: IdentitySettings, kube: KubeClient, stop: asyncio.Even
         settings.issuance_lifetime + 2 * settings.clock_skew_allowance,
         utc_now,
         aftermath.own_event,
+        lambda: material.current is not None and material.current.is_over(utc_now()),
     )
     expiry = ExpiryWatch(lambda: material.current, utc_now, aftermath.own_event, registry)
     certify = IdentityService(authority, CertifyMetrics(registry))

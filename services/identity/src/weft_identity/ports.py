@@ -29,6 +29,10 @@ class Material:
         """The root the issuer chains to now. Raises IssuerUnusable."""
         return anchor_now(self.paths, now)
 
+    def is_over(self, now: datetime) -> bool:
+        """Whether every way from the issuer to a root has expired, and every leaf with it."""
+        return all(any(certificate.not_valid_after_utc <= now for certificate in path) for path in self.paths)
+
 
 def material_from(issuer: Issuer, roots: tuple[x509.Certificate, ...], bundle_pem: str) -> Material:
     """Raises IssuerUnusable when the issuer leads to none of the roots; time is not looked at."""

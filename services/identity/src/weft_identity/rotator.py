@@ -64,7 +64,10 @@ class RotationIndex:
 
 @dataclass(slots=True)
 class Rotator:
-    """told: called with (reason, message, is_warning) at every new stage and for every new trouble."""
+    """told: called with (reason, message, is_warning) at every new stage and for every new trouble.
+
+    issuer_is_over: whether what signs has expired.
+    """
 
     kube: KubeClient
     namespace: str
@@ -73,6 +76,7 @@ class Rotator:
     leaf_lifetime: timedelta
     now: Callable[[], datetime]
     told: Callable[[str, str, bool], None]
+    issuer_is_over: Callable[[], bool]
     index: RotationIndex = field(default_factory=RotationIndex)
     _bad: str = field(default="", init=False)
     _cleaned: str = field(default="", init=False)
@@ -129,6 +133,7 @@ class Rotator:
             pods=self.pods.all(),
             certificates={c.either.pod_uid: c for c in certificates if c.either.pod_uid},
             leaf_lifetime=self.leaf_lifetime,
+            issuer_is_over=self.issuer_is_over(),
         )
         step = next_step(stored.rotation, live, self.now())
         trouble, then = "", step.rotation

@@ -9,19 +9,24 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge
 from weft_common.kube.client import KubeClient
 from weft_common.kube.informer import Informer
-from weft_common.kube.resource import ENDPOINT_SLICES
+from weft_common.kube.resource import ENDPOINT_SLICES, SERVICES
 from weft_policy.core.index import ClusterIndex
 from weft_policy.kube.kinds import KINDS
 
+from weft_destination.kube.external_slices import SelectorBook
 from weft_destination.kube.status import StatusBook
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterFollower:
-    """Keeps an index in step with the cluster. books: what the statuses of routes and policies say."""
+    """Keeps an index in step with the cluster.
+
+    books: what the statuses of routes and policies say. selectors: what Services select.
+    """
 
     informers: tuple[Informer[Any], ...]
-    books: tuple[StatusBook[Any], ...] = ()
+    books: tuple[StatusBook[Any], ...]
+    selectors: SelectorBook
 
     async def run(self) -> None:
         """Follow every kind until cancelled."""
@@ -51,10 +56,13 @@ def follow_cluster(kube: KubeClient, index: ClusterIndex, registry: CollectorReg
     """Informers for every kind that answers depend on, with a gauge for those that lost the API server."""
     informers: list[Informer[Any]] = []
     books: list[StatusBook[Any]] = []
+    selectors = SelectorBook(index.services)
     for kind in KINDS:
         table, parse = kind.table(index), kind.parse
         may_be_absent = not kind.is_builtin
-        if kind.has_status:
+        if kind.resource == SERVICES:
+            informer = Informer[Any](kube, kind.resource, selectors.read, selectors)
+        elif kind.has_status:
             book = StatusBook(kind.resource, parse, table)
             books.append(book)
             informer = Informer[Any](
@@ -85,4 +93,4 @@ def follow_cluster(kube: KubeClient, index: ClusterIndex, registry: CollectorReg
         stale.labels(informer.resource.qualified).set_function(
             lambda informer=informer: float(informer.stale or not informer.synced.is_set())  # type: ignore[misc]
         )
-    return ClusterFollower(tuple(informers), tuple(books))
+    return ClusterFollower(tuple(informers), tuple(books), selectors)

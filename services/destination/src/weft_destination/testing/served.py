@@ -30,6 +30,7 @@ from weft_common.kube.resource import (
     Resource,
 )
 from weft_local.apiserver.server import ADMIN, ApiServer, ApiServerSettings
+from weft_policy.kube.parse import EXTERNAL_WORKLOADS
 from weft_policy.kube.parse_policy import (
     AUTHORIZATION_POLICIES,
     MESH_AUTHENTICATIONS,
@@ -60,7 +61,8 @@ _POLICY_KINDS = (
     NETWORK_AUTHENTICATIONS,
 )
 _ROUTE_KINDS = (HTTP_ROUTES, GRPC_ROUTES, TLS_ROUTES, TCP_ROUTES, REFERENCE_GRANTS, EGRESS_NETWORKS)
-_KINDS = {r.kind: r for r in (SERVICES, PODS, ENDPOINT_SLICES, NAMESPACES, NODES, *_POLICY_KINDS, *_ROUTE_KINDS)}
+_OTHER_KINDS = (SERVICES, PODS, ENDPOINT_SLICES, NAMESPACES, NODES, EXTERNAL_WORKLOADS)
+_KINDS = {r.kind: r for r in (*_OTHER_KINDS, *_POLICY_KINDS, *_ROUTE_KINDS)}
 _DEFINITIONS = Path(__file__).parents[5] / "charts/weft-crds/files"
 
 

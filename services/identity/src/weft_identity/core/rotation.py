@@ -1,7 +1,7 @@
 """Replacing an issuer or a trust anchor under traffic: the stages, their gates, and who holds them up.
 
     PUBLISH    the bundle becomes the anchors of both sides
-    TRUST      gate: every live proxy trusts the anchors of both sides
+    TRUST      gate: every live proxy trusts the anchors of both sides; none is live once the issuer is over
     SWITCH     the new side's issuer signs
     RENEW      gate: every live leaf is signed by the new side's issuer
     DROP       the bundle becomes the new side's anchors
@@ -77,11 +77,15 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The mesh now. certificates: by pod uid. leaf_lifetime: skew on both ends included."""
+    """The mesh now. certificates: by pod uid. leaf_lifetime: skew on both ends included.
+
+    issuer_is_over: what signs has expired, and with it every leaf, since none outlives its issuer.
+    """
 
     pods: Sequence[MeshedPod]
     certificates: Mapping[str, Certificate]
     leaf_lifetime: timedelta
+    issuer_is_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,9 @@ def _gate(rotation: Rotation, holders: tuple[Holder, ...], beyond: Stage, now: d
 
 
 def _not_trusting(rotation: Rotation, live: Live) -> tuple[Holder, ...]:
+    if live.issuer_is_over:
+        # Nobody can connect, so there is nothing to protect; and to report what they trust, proxies would have to.
+        return ()
     wanted = anchor_ids(both_bundles(rotation))
     return _holders(
         (pod, _why_not_trusting(rotation, pod, live.certificates.get(pod.uid), wanted)) for pod in live.pods

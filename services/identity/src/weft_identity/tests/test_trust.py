@@ -234,7 +234,9 @@ def begin(stored: Objects) -> None:
 
 def replica(kube: KubeClient, inventory: CertificateInventory, told: list[str]) -> Rotator:
     pods = MeshedPods()
-    return Rotator(kube, "linkerd", pods, inventory, timedelta(hours=1), lambda: NOW, lambda r, m, w: told.append(m))
+    return Rotator(
+        kube, "linkerd", pods, inventory, timedelta(hours=1), lambda: NOW, lambda r, m, w: told.append(m), lambda: False
+    )
 
 
 async def test_each_step_may_be_done_by_another_replica_and_the_keys_go_at_the_end(

@@ -82,6 +82,11 @@ def test_issuer_is_switched_only_when_every_live_proxy_trusts_both(
     assert named in holder.why
 
 
+def test_an_expired_issuer_is_replaced_without_asking_proxies_that_cannot_answer() -> None:
+    live = replace(mesh(pod("web", given=None), pod("shop")), issuer_is_over=True)
+    assert next_step(at(Stage.TRUST), live, NOW).rotation.stage is Stage.SWITCH
+
+
 def test_switch_installs_the_new_side_and_remembers_when() -> None:
     step = next_step(at(Stage.SWITCH), mesh(), NOW)
     assert step.issuer == "new"
