@@ -24,7 +24,6 @@ use weft_core::{
     addr::canonical,
     detect::Detected,
     failure::Failure,
-    headers,
     inbound::{InboundTls, NoTls},
     orig_proto::host_of,
     route::RequestView,
@@ -105,11 +104,7 @@ struct Admin {
 impl Handler for Admin {
     fn handle(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         Box::pin(async move {
-            let answer_to = AnswerTo {
-                version: request.version(),
-                is_grpc: headers::is_grpc(request.headers()),
-                informational: self.tls.client_id().is_some(),
-            };
+            let answer_to = AnswerTo::new(&request, self.tls.client_id().is_some());
             Ok(match self.authorize(&request) {
                 Err(failure) => answer_to.answer(&failure),
                 Ok(()) => self.respond(request).await,

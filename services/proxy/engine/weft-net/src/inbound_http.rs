@@ -85,12 +85,8 @@ impl Handler for InboundHttp {
     fn handle(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
         Box::pin(async move {
             let mut record = Record::begin(&self.connection, &mut request);
-            let answer_to = AnswerTo {
-                version: request.version(),
-                is_grpc: headers::is_grpc(request.headers()),
-                // Strangers learn nothing of the mesh.
-                informational: self.client_id.is_some(),
-            };
+            // Strangers learn nothing of the mesh.
+            let answer_to = AnswerTo::new(&request, self.client_id.is_some());
             let result = if record.is_timed() {
                 let (result, busy) = Timed::new(Box::pin(self.respond(request, &mut record))).await;
                 record.worked(busy);
@@ -125,7 +121,7 @@ impl Handler for InboundHttp {
 
 impl InboundHttp {
     async fn respond(&self, mut request: Request<Incoming>, record: &mut Record) -> Result<Response<Body>, Ended> {
-        let _admitted = self.proxy.admit()?;
+        let _admitted = self.proxy.inbound_requests.admit()?;
         let carried_version = request.version();
         // Routes and authorizations see the request as its client made it.
         let orig = if carried_version == Version::HTTP_2 { orig_proto::downgrade(&mut request) } else { None };

@@ -26,6 +26,7 @@ mod facts;
 mod gateway;
 mod grpc;
 mod identity;
+mod in_flight;
 mod inbound;
 mod inbound_http;
 mod listen;

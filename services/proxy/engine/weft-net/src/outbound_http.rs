@@ -61,11 +61,7 @@ impl Handler for Application {
     fn handle(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
         Box::pin(async move {
             let mut record = Record::begin(&self.connection, &mut request);
-            let answer_to = AnswerTo {
-                version: request.version(),
-                is_grpc: headers::is_grpc(request.headers()),
-                informational: self.connection.proxy.settings.informational_headers,
-            };
+            let answer_to = AnswerTo::new(&request, self.connection.proxy.settings.informational_headers);
             match self.onward.respond(request, &mut record).await {
                 Ok(mut response) => {
                     record.answers(&response);
@@ -102,7 +98,7 @@ impl OutboundHttp {
 
     /// record: of the request, wherever it came in; what is decided and tried here is noted there.
     pub async fn respond(&self, mut request: Request<Incoming>, record: &mut Record) -> Result<Response<Body>, Ended> {
-        let _admitted = self.proxy.admit()?;
+        let _admitted = self.proxy.outbound_requests.admit()?;
         let routing = self.target.discovered().await;
         record.routed(&routing);
         if let Some(reason) = &routing.refusal {

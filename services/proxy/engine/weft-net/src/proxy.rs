@@ -3,19 +3,16 @@
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use weft_core::{balance::Rng, failure::Failure, settings::Settings};
+use weft_core::{balance::Rng, settings::Settings};
 
 use crate::{
     admin::AdminRequests, discovery::Balancers, dns::Dns, drain::Drain, events::EventQueue, identity::IdentityStore,
-    metrics::Metrics, orig_dst::OriginalDst, ports::Ports, recorder::Recorder, targets::Targets,
+    in_flight::InFlight, metrics::Metrics, orig_dst::OriginalDst, ports::Ports, recorder::Recorder, targets::Targets,
 };
 
 pub struct Proxy {
@@ -31,13 +28,11 @@ pub struct Proxy {
     pub recorder: Recorder,
     pub original_dst: Box<dyn OriginalDst>,
     dns: OnceLock<Dns>,
-    in_flight: AtomicUsize,
+    pub inbound_requests: InFlight,
+    pub outbound_requests: InFlight,
     rng: Mutex<Rng>,
     started: Instant,
 }
-
-/// One request counted against the proxy's limit of concurrent requests.
-pub struct Admitted<'a>(&'a AtomicUsize);
 
 impl Proxy {
     pub fn new(settings: Settings, original_dst: Box<dyn OriginalDst>) -> Result<Arc<Self>, String> {
@@ -55,7 +50,8 @@ impl Proxy {
             recorder: Recorder::new(&metrics, settings.access_log.is_some() || settings.trace),
             original_dst,
             dns: OnceLock::new(),
-            in_flight: AtomicUsize::new(0),
+            inbound_requests: InFlight::new(settings.inbound_max_in_flight),
+            outbound_requests: InFlight::new(settings.outbound_max_in_flight),
             rng: Mutex::new(Rng(seed())),
             started: Instant::now(),
             events,
@@ -82,24 +78,9 @@ impl Proxy {
     pub fn since_start(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)
     }
-
-    /// Refuses what is beyond the limit of concurrent requests.
-    pub fn admit(&self) -> Result<Admitted<'_>, Failure> {
-        let admitted = Admitted(&self.in_flight);
-        if self.in_flight.fetch_add(1, Relaxed) >= self.settings.max_in_flight {
-            return Err(Failure::LoadShed);
-        }
-        Ok(admitted)
-    }
 }
 
 /// Not secret, and different at every call.
 pub fn seed() -> u64 {
     RandomState::new().build_hasher().finish()
-}
-
-impl Drop for Admitted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
 }

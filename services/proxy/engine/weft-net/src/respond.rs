@@ -1,10 +1,10 @@
 //! Answers the proxy gives itself (wire.md 5.7).
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use weft_core::{
     failure::Failure,
-    headers::{PROXY_CONNECTION, PROXY_ERROR},
+    headers::{PROXY_CONNECTION, PROXY_ERROR, is_grpc},
     metrics::RouteOutcome,
 };
 
@@ -81,22 +81,29 @@ impl From<Failure> for Ended {
 }
 
 /// How the client's connection shapes the answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct AnswerTo {
-    pub version: Version,
-    pub is_grpc: bool,
-    /// Whether the client may see `l5d-proxy-*` headers.
-    pub informational: bool,
+    version: Version,
+    /// The content type of a gRPC call, which its answer has too.
+    grpc: Option<HeaderValue>,
+    informational: bool,
 }
 
 impl AnswerTo {
-    pub fn answer(self, failure: &Failure) -> Response<Body> {
+    /// informational: the client may see `l5d-proxy-*` headers.
+    pub fn new<B>(request: &Request<B>, informational: bool) -> Self {
+        let (version, headers) = (request.version(), request.headers());
+        let is_grpc = version == Version::HTTP_2 && is_grpc(headers);
+        let grpc = if is_grpc { headers.get(header::CONTENT_TYPE).cloned() } else { None };
+        Self { version, grpc, informational }
+    }
+
+    pub fn answer(&self, failure: &Failure) -> Response<Body> {
         let mut response = Response::new(Body::full(Bytes::new()));
         let message = text(&failure.to_string());
         let headers = response.headers_mut();
-        let as_grpc = self.is_grpc && self.version == Version::HTTP_2;
-        if as_grpc {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        if let Some(content_type) = &self.grpc {
+            headers.insert(header::CONTENT_TYPE, content_type.clone());
             headers.insert("grpc-status", HeaderValue::from(u16::from(failure.grpc_code())));
             headers.insert("grpc-message", message.clone());
         } else {
@@ -111,14 +118,14 @@ impl AnswerTo {
         if failure.is_fatal() {
             self.close(headers);
         }
-        if !as_grpc {
+        if self.grpc.is_none() {
             *response.status_mut() =
                 StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         }
         response
     }
 
-    fn close(self, headers: &mut HeaderMap) {
+    fn close(&self, headers: &mut HeaderMap) {
         if self.informational {
             headers.insert(PROXY_CONNECTION, HeaderValue::from_static("close"));
         }

@@ -1,0 +1,87 @@
+"""What clients are told when there is nobody to answer (wire.md 5.7, 7.2)."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+from weft_proto.weft import engine_pb2
+
+from . import policies, targets
+from .certificates import Authority, workload
+from .clients import connect_as_app, connect_meshed
+from .failures import PROTOCOLS, Ask, ask_grpc, ask_http1, ask_http2, assert_fatal
+from .frames import FrameClient
+from .namespace import CLIENT, POD
+from .pod import Pod, eventually
+from .servers import http2_app, http_app
+
+FULL, CROWDED = 8088, 8089
+# One for each protocol: the gate of another's would be shut already.
+ABSENT = {ask_http1: 8090, ask_http2: 8091, ask_grpc: 8092}
+CART = workload("cart")
+
+
+@pytest.fixture(scope="module")
+def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
+    """Fails fast after 300 ms, and one request may wait at a time."""
+    queue = engine_pb2.Queue(capacity=1, failfast_ms=300)
+    pod = Pod(authority, outbound_queue=queue, inbound_connect_timeout_ms=200)
+    try:
+        yield pod
+    finally:
+        pod.close()
+
+
+@PROTOCOLS
+def test_without_a_ready_endpoint_requests_fail_fast_then_are_shed_until_one_is_there(pod: Pod, ask: Ask) -> None:
+    port = ABSENT[ask]
+    pod.set_target(f"{POD}:{port}", targets.detect(CLIENT, port))
+    with connect_as_app(port) as stream:
+        assert_fatal(ask(stream), ask, 504, 4, "no ready endpoint: fail fast")
+    with connect_as_app(port) as stream:
+        assert_fatal(ask(stream), ask, 503, 14, "load shed")
+
+    with http_app(port, ip=CLIENT) if ask is ask_http1 else http2_app(port, ip=CLIENT) as app:
+
+        def is_served() -> bool:
+            with connect_as_app(port) as stream:
+                ask(stream)
+            return bool(app.seen)
+
+        eventually(is_served)
+
+
+def test_what_the_queue_does_not_hold_is_shed(pod: Pod) -> None:
+    pod.set_target(f"{POD}:{CROWDED}", targets.detect(CLIENT, CROWDED))
+    with connect_as_app(CROWDED) as stream:
+        client = FrameClient(stream)
+        for _ in range(3):
+            client.send()
+        # One waits for the endpoint until it fails fast; there is no place for the others.
+        assert sorted(reply.status for reply in client.replies().values()) == [503, 503, 504]
+
+
+@PROTOCOLS
+def test_an_application_that_takes_no_connection_times_out(pod: Pod, authority: Authority, ask: Ask) -> None:
+    pod.set_policy(FULL, policies.detect())
+    with full_backlog(FULL), connect_meshed(authority, CART, FULL) as stream:
+        assert_fatal(ask(stream), ask, 504, 4, "connect timed out")
+
+
+@contextlib.contextmanager
+def full_backlog(port: int) -> Iterator[None]:
+    """A socket that listens, and whose kernel takes no more connections."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(socket.create_server((POD, port), backlog=0))
+        for _ in range(16):
+            waiting = stack.enter_context(socket.socket())
+            waiting.bind((POD, 0))
+            waiting.settimeout(0.3)
+            try:
+                waiting.connect((POD, port))
+            except TimeoutError:
+                break
+        else:
+            pytest.fail("the backlog has no end")
+        yield
