@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from weft_common.kube.client import KubeClient
 
+from bench.control_certificates import measure_listing
 from bench.control_certify import measure_certify
 from bench.control_cluster import LoadedCluster, authority
 from bench.control_report import show
@@ -113,6 +114,7 @@ class Measurement:
             await cluster.prepare()
             self.result["memory_by_endpoints"] = await self._endpoints(cluster)
             self.result["certify"] = await measure_certify(self.api, kube, self.folder, _SERVER_CORE)
+            self.result["certificates"] = await measure_listing(self.api, self.folder, _SERVER_CORE)
             with self.replica("destination") as replica:
                 replica.wait_ready()
                 await self._streams(cluster, replica)

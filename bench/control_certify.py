@@ -6,6 +6,8 @@ import asyncio
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +23,7 @@ from weft_proto.linkerd import identity_pb2
 from bench.control_cluster import NAMESPACE
 from bench.usage import cpu_us
 from tests.kubernetes.api_servers import ApiServer
-from tests.kubernetes.processes import free_ports, running
+from tests.kubernetes.processes import Program, free_ports, running
 
 ACCOUNTS: Final = 50
 IN_FLIGHT: Final = 64
@@ -34,22 +36,11 @@ _CERTIFY: Final = "/io.linkerd.proxy.identity.Identity/Certify"
 async def measure_certify(api: ApiServer, kube: KubeClient, folder: Path, core: int) -> dict[str, float]:
     """The rate at saturation with its CPU, and latencies at half the promised rate."""
     requests = [await _request(kube, f"account-{number}") for number in range(ACCOUNTS)]
-    _write_issuer(folder)
-    grpc_port, admin_port = free_ports(2)
-    environ = {
-        "KUBECONFIG": str(api.kubeconfig),
-        "WEFT_GRPC_PORT": str(grpc_port),
-        "WEFT_ADMIN_PORT": str(admin_port),
-        "WEFT_ISSUER_DIR": str(folder / "issuer"),
-        "WEFT_TRUST_ROOTS_FILE": str(folder / "issuer" / "ca-bundle.crt"),
-        "WEFT_LOG_LEVEL": "warning",
-    }
-    command = ["taskset", "-c", str(core), str(Path(sys.executable).parent / "weft-identity")]
-    with running("identity", command, folder, environ) as program:
+    with identity(api, folder, core) as (program, grpc_port):
         async with grpc.aio.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
             async with asyncio.timeout(60):
                 await channel.channel_ready()
-            certify = channel.unary_unary(_CERTIFY)
+            certify: Any = channel.unary_unary(_CERTIFY)
             await _saturate(certify, requests, WARM_UP_S)
             before_us = cpu_us(program.process.pid)
             answered = await _saturate(certify, requests, RUN_S)
@@ -62,6 +53,25 @@ async def measure_certify(api: ApiServer, kube: KubeClient, folder: Path, core: 
         "half_rate_p50_ms": round(delays_ms[len(delays_ms) // 2], 1),
         "half_rate_p99_ms": round(delays_ms[int(len(delays_ms) * 0.99)], 1),
     }
+
+
+@contextmanager
+def identity(api: ApiServer, folder: Path, core: int, **environ: str) -> Iterator[tuple[Program, int]]:
+    """The identity service on its core, with its gRPC port; it may not listen yet."""
+    _write_issuer(folder)
+    grpc_port, admin_port = free_ports(2)
+    settings = {
+        "KUBECONFIG": str(api.kubeconfig),
+        "WEFT_GRPC_PORT": str(grpc_port),
+        "WEFT_ADMIN_PORT": str(admin_port),
+        "WEFT_ISSUER_DIR": str(folder / "issuer"),
+        "WEFT_TRUST_ROOTS_FILE": str(folder / "issuer" / "ca-bundle.crt"),
+        "WEFT_LOG_LEVEL": "warning",
+        **environ,
+    }
+    command = ["taskset", "-c", str(core), str(Path(sys.executable).parent / "weft-identity")]
+    with running("identity", command, folder, settings) as program:
+        yield program, grpc_port
 
 
 async def _saturate(certify: Any, requests: list[bytes], run_s: float) -> int:
@@ -128,7 +138,7 @@ def _write_issuer(folder: Path) -> None:
     anchor = pki.certificate_authority("root.linkerd.cluster.local", now)
     issuer = pki.certificate_authority("identity.linkerd.cluster.local", now, anchor)
     directory = folder / "issuer"
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     (directory / "ca-bundle.crt").write_text(anchor.certificate_pem)
     (directory / "crt.pem").write_text(issuer.certificate_pem)
     (directory / "key.pem").write_text(issuer.key_pem)

@@ -33,6 +33,7 @@ LIMITS: Final = (
     Limit("change_many", "cpu_us_per_update", "CPU per update then", 40, "µs", "15 µs"),
     Limit("rolling_restart", "cpu_s", "rolling restart of 100 pods, 1,000 watchers: CPU", 5, "s"),
     Limit("snapshot", "first_answer_s", "start with a Redis snapshot: first answer", 1, "s"),
+    Limit("certificates", "list_s", "10,000 certificates listed from Redis", 2, "s"),
     Limit("certify", "half_rate_p99_ms", "Certify at 500/s: p99", 50, "ms"),
 )
 CERTIFY_PER_S: Final = 1_000

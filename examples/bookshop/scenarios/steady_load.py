@@ -1,7 +1,9 @@
 """What the scenarios share: a steady load whose every failure is counted, and the programs people would use.
 
 A scenario runs against the mesh that `weft` finds (KUBECONFIG, else the running `weft local` cluster), prints what it
-measured, and exits 0 only if what it promises held. Load: RATE requests a second, 500 unless the environment says so.
+measured, and exits 0 only if what it promises held. Load: RATE requests a second, 500 unless the environment says so,
+for TARGET, /books/1 unless it says so. A page of a book is six hops, and two cores serve about 100 a second of them;
+/healthz is one hop between two proxies.
 """
 
 from __future__ import annotations
@@ -21,17 +23,18 @@ from typing import Any
 BIN = Path(sys.executable).parent
 NAMESPACE = "bookshop"
 RATE = int(os.environ.get("RATE", "500"))
+TARGET = os.environ.get("TARGET", "/books/1")
 CLUSTER = os.environ.get("WEFT_CLUSTER", "default")
 LONGEST_S = 300
 
 # Runs inside the traffic pod, through its proxy: an open loop over kept connections; totals every half second.
 LOAD = r"""
 import asyncio, collections, json, sys, time
-rate, longest = int(sys.argv[1]), float(sys.argv[2])
+rate, longest, target = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 host, port = "frontend", 8080
 results = collections.Counter()
 idle = asyncio.Queue()
-request = b"GET /books/1 HTTP/1.1\r\nhost: frontend:8080\r\n\r\n"
+request = f"GET {target} HTTP/1.1\r\nhost: frontend:8080\r\n\r\n".encode()
 async def answer(reader):
     status = int((await reader.readuntil(b"\r\n")).split()[1])
     length = 0
@@ -138,7 +141,7 @@ class Load:
 def load(rate: int = RATE) -> Iterator[Load]:
     """Load from the traffic pod for the block; it has begun when the block does."""
     (pod, *_) = pods("traffic")
-    argv = exec_argv(pod, "traffic", "python", "-c", LOAD, str(rate), str(LONGEST_S))
+    argv = exec_argv(pod, "traffic", "python", "-c", LOAD, str(rate), str(LONGEST_S), TARGET)
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     running = Load(process)
     listener = threading.Thread(target=running.listen, daemon=True)

@@ -27,10 +27,11 @@ from weft_identity.core.inventory import (
     record_bytes,
 )
 
-LEAF_PREFIX: Final = "weft:identity:leaf:"
-PROXY_PREFIX: Final = "weft:identity:proxy:"
+PREFIX: Final = "weft:identity:"
+LEAF_PREFIX: Final = f"{PREFIX}leaf:"
+PROXY_PREFIX: Final = f"{PREFIX}proxy:"
 # Redis without this key is a Redis that has lost what it held.
-MARK: Final = "weft:identity:filled"
+MARK: Final = f"{PREFIX}filled"
 # About 1 KiB each; a replica that serves more live workloads forgets the oldest, whose record Redis still holds.
 DEFAULT_REMEMBERED: Final = 20_000
 _BATCH: Final = 500
@@ -66,10 +67,13 @@ class CertificateInventory:
         """Everything known, the first to expire first; False when Redis could not add what other replicas know."""
         now = self.now()
         self._forget_expired(now)
-        leaves, leaves_complete = await self._stored(LEAF_PREFIX, leaf_from_bytes)
-        reports, reports_complete = await self._stored(PROXY_PREFIX, proxy_from_bytes)
+        keys = await self.cache.scan(f"{PREFIX}*")
+        if isinstance(keys, CacheMiss):
+            keys = []
+        leaves = await self._stored([key for key in keys if key.startswith(LEAF_PREFIX)], leaf_from_bytes)
+        reports = await self._stored([key for key in keys if key.startswith(PROXY_PREFIX)], proxy_from_bytes)
         known = joined([*leaves, *self._leaves.values()], [*reports, *self._reports.values()], now)
-        return known, leaves_complete and reports_complete
+        return known, self.cache.is_up
 
     async def write_behind(self) -> None:
         """Write what is new, in batches, until cancelled. What an outage keeps back waits for `catch_up`."""
@@ -124,14 +128,11 @@ class CertificateInventory:
                     del self._unwritten[key]
         return True
 
-    async def _stored(self, prefix: str, parse: Callable[[bytes], T]) -> tuple[list[T], bool]:
-        keys = await self.cache.scan(f"{prefix}*")
-        if isinstance(keys, CacheMiss):
-            return [], False
+    async def _stored(self, keys: list[str], parse: Callable[[bytes], T]) -> list[T]:
         found: list[T] = []
         for start in range(0, len(keys), _BATCH):
             found += _readable((await self.cache.get_many(keys[start : start + _BATCH])).values(), parse)
-        return found, self.cache.is_up
+        return found
 
     def _forget_expired(self, now: datetime) -> None:
         for where in (self._leaves, self._reports, self._unwritten):
