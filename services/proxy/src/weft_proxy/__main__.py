@@ -3,6 +3,7 @@
 import argparse
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="store_true", help="show the versions of the Python side and of the engine")
     args = parser.parse_args(argv)
     if args.help:
+        # Its reader may be `head`, which leaves early.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(parser.format_help() + "\n" + _variable_table())
         return 0
     if args.version:
