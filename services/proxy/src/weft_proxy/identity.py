@@ -55,7 +55,7 @@ class Certifier:
         log: Logger,
     ) -> None:
         self._settings = settings
-        self._address = service.address.text
+        self._service = service
         self._stub = IdentityStub(channel)
         self._pair = pair
         self._bundle = bundle
@@ -151,15 +151,16 @@ class Certifier:
         )
 
     async def _call(self, request: identity_pb2.CertifyRequest) -> identity_pb2.CertifyResponse:
-        self._control.started(self._address)
+        call = self._control.started(self._service)
         status = grpc.StatusCode.CANCELLED
         try:
             response = await self._stub.Certify(request, timeout=CERTIFY_TIMEOUT_S)
             status = grpc.StatusCode.OK
+            call.answered()
         except grpc.aio.AioRpcError as error:
             status = error.code()
             unreachable = status is grpc.StatusCode.UNAVAILABLE
             raise CertifyFailed(f"{status.name}: {error.details()}", unreachable=unreachable) from error
         finally:
-            self._control.ended(self._address, status.name)
+            call.ended((status.name, status.value[0]))
         return response

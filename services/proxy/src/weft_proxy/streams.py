@@ -33,7 +33,7 @@ class Follower:
         rng: Random,
         log: Logger,
     ) -> None:
-        self._address = service.address.text
+        self._service = service
         self._limits = NO_LIMITS if service.address.is_loopback else limits
         self._backoff = backoff
         self._metrics = metrics
@@ -54,10 +54,11 @@ class Follower:
         while True:
             on_connect()
             reader = _Reader(connect(), self._limits)
-            self._metrics.started(self._address)
+            call = self._metrics.started(self._service)
             code, detail = grpc.StatusCode.CANCELLED, ""
             try:
                 while (message := await reader.next()) is not None:
+                    call.answered()
                     backoff.reset()
                     failing = False
                     on_message(message)
@@ -68,8 +69,8 @@ class Follower:
                 code, detail = grpc.StatusCode.DEADLINE_EXCEEDED, "no first message in time"
             finally:
                 reader.close()
-                self._metrics.ended(self._address, code.name)
-            number: int = code.value[0]
+                number: int = code.value[0]
+                call.ended((code.name, number))
             end = end_of_stream(method, number)
             if end is not End.RETRY:
                 why = f"{method.value} {subject}: {code.name}: {detail}"

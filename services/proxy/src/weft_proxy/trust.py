@@ -102,7 +102,7 @@ class TrustFollower:
         log: Logger,
     ) -> None:
         self._settings = settings
-        self._address = service.address.text
+        self._service = service
         self._stub = TrustStub(channel)
         self._bundle = bundle
         self._backoff = Backoff(backoff, rng)
@@ -137,11 +137,12 @@ class TrustFollower:
         except (OSError, ValueError) as error:
             return grpc.StatusCode.UNAUTHENTICATED, f"cannot read token: {error}"
         call = self._stub.Follow(self._reports(token))
-        self._metrics.started(self._address)
+        counted = self._metrics.started(self._service)
         code, detail = grpc.StatusCode.OK, ""
         try:
             async with asyncio.timeout(self._lifetime_s):
                 async for update in call:
+                    counted.answered()
                     self._backoff.reset()
                     self._bundle.take_up(update.bundle_pem, "identity")
                     issuer_told(update.issuer_id, float(update.renew_within_s))
@@ -151,7 +152,7 @@ class TrustFollower:
             code, detail = error.code(), error.details() or ""
         finally:
             call.cancel()
-            self._metrics.ended(self._address, code.name)
+            counted.ended((code.name, code.value[0]))
         return code, detail
 
     async def _reports(self, token: bytes) -> AsyncIterator[identity_pb2.ProxyReport]:

@@ -17,7 +17,7 @@ use weft_proto::{
 };
 
 use crate::{
-    admin, control, inbound, listen,
+    admin, control, identity, inbound, listen,
     orig_dst::{OriginalDst, SoOriginalDst},
     outbound, process,
     proxy::Proxy,
@@ -137,6 +137,8 @@ impl Engine {
             "",
             dropped,
         );
+        let tls = identity::tls_labels();
+        process::family(&mut text, "rustls_info", "gauge", "What TLS offers here.", tls.as_str(), 1.0);
         text.push_str(&process::expose(&settings.build_info));
         text
     }

@@ -18,7 +18,7 @@ use rustls::{
     sign::CertifiedKey,
     version::TLS13,
 };
-use weft_core::{endpoint::ServerId, transport_header};
+use weft_core::{endpoint::ServerId, metrics::Labels, transport_header};
 use weft_proto::engine::SetIdentity;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -57,6 +57,19 @@ fn provider() -> Arc<CryptoProvider> {
         kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
         ..aws_lc_rs::default_provider()
     })
+}
+
+/// What this proxy's TLS offers, in order of preference, as the labels of `rustls_info`.
+pub fn tls_labels() -> Labels {
+    let provider = provider();
+    let suites: Vec<_> = provider.cipher_suites.iter().map(|suite| format!("{:?}", suite.suite())).collect();
+    let groups: Vec<_> = provider.kx_groups.iter().map(|group| format!("{:?}", group.name())).collect();
+    Labels::default()
+        .with("tls_suites", &suites.join(","))
+        .with("tls_kx_groups", &groups.join(","))
+        .with("tls_rand", &format!("{:?}", provider.secure_random))
+        .with("tls_key_provider", &format!("{:?}", provider.key_provider))
+        .with("tls_fips", &provider.fips().to_string())
 }
 
 impl IdentityStore {

@@ -50,11 +50,17 @@ impl Arrival {
         labels
     }
 
-    /// TARGET, SRV, the extra ones and TLS_IN: the order of the authorization families.
-    pub fn authz_labels(&self, policy: &ServerPolicy, extra: impl FnOnce(&mut Labels)) -> Labels {
+    /// TARGET and SRV.
+    pub fn server_labels(&self, policy: &ServerPolicy) -> Labels {
         let mut labels = Labels::default();
         target_labels(self.target, &mut labels);
         policy.labels(self.target.port(), &mut labels);
+        labels
+    }
+
+    /// TARGET, SRV, the extra ones and TLS_IN: the order of the authorization families.
+    pub fn authz_labels(&self, policy: &ServerPolicy, extra: impl FnOnce(&mut Labels)) -> Labels {
+        let mut labels = self.server_labels(policy);
         extra(&mut labels);
         self.tls.labels(&mut labels);
         labels

@@ -105,7 +105,7 @@ impl Handler for InboundHttp {
                     Err(BoxError::from(error))
                 }
                 Err(Ended::Failed(failure)) => {
-                    let labels = self.arrival.authz_labels(&self.arrival.port.policy(), |_| {});
+                    let labels = self.arrival.server_labels(&self.arrival.port.policy());
                     self.proxy.metrics.inbound_failure(&failure, &labels);
                     if failure.is_fatal() {
                         self.close.notify_one();

@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 
 use super::value::Metric;
 
-/// Series per family. Beyond it new label sets share one series that is not exported, so memory stays bounded.
+/// Series per family. Beyond it new label sets share one more, labelled `OVERFLOW`, so memory stays bounded and sums true.
 const MAX_SERIES: usize = 4096;
+const OVERFLOW: &str = "overflow=\"true\"";
 
 /// Labels of one series, rendered as they will be exposed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -140,6 +141,9 @@ impl<M: Metric> Expose for Family<M> {
         for (labels, series) in all.iter() {
             series.metric.write(self.name, labels, out);
         }
+        if self.overflow.activity() > 0 {
+            self.overflow.write(self.name, OVERFLOW, out);
+        }
     }
 }
 
@@ -199,13 +203,18 @@ mod tests {
     }
 
     #[test]
-    fn series_are_bounded_and_the_rest_share_one() {
-        let family = Family::new("x_total", "X.", Kind::Counter, Counter::default);
+    fn series_are_bounded_and_the_rest_are_counted_in_one() {
+        let registry = Registry::default();
+        let family = registry.family("x_total", "X.", Kind::Counter, Counter::default);
         for n in 0..MAX_SERIES {
             family.series(&Labels::default().with("n", &n.to_string()));
         }
-        let one = family.series(&Labels::default().with("n", "over"));
-        let two = family.series(&Labels::default().with("n", "over again"));
-        assert!(Arc::ptr_eq(&one, &two));
+        let retain = Duration::from_secs(60);
+        assert!(!registry.expose(Instant::now(), retain).contains("overflow"));
+        family.series(&Labels::default().with("n", "over")).incr();
+        family.series(&Labels::default().with("n", "over again")).incr();
+        let text = registry.expose(Instant::now(), retain);
+        assert!(text.ends_with("x_total{overflow=\"true\"} 2\n"), "{}", &text[text.len() - 200..]);
+        assert_eq!(text.lines().count(), MAX_SERIES + 3);
     }
 }
