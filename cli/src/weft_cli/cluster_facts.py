@@ -29,6 +29,7 @@ from weft_cli.core.check_facts import (
     WebhookFacts,
 )
 from weft_cli.core.identity_view import is_overdue
+from weft_cli.destination_state import destination_states
 from weft_cli.errors import CliError
 from weft_cli.identity_client import identity_client
 from weft_cli.metrics_client import METRICS_API, VIZ_NAMESPACE, find_metrics_api, metrics_client
@@ -64,10 +65,13 @@ async def gather_facts(
         for raw in (*own["items"], *viz["items"], *meshed["items"])
         for pod in [pod_facts(raw)]
     }
-    reported, overdue = await _certificates(kube, namespace)
+    (reported, overdue), destination = await asyncio.gather(
+        _certificates(kube, namespace), destination_states(own["items"])
+    )
     return ClusterFacts(
         reported_trust=reported,
         overdue=overdue,
+        destination=destination,
         server=kube.config.server,
         server_version=str(version.get("gitVersion", "")),
         namespace_exists=namespace_object is not None,

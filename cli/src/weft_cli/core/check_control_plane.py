@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from weft_cli.core.check_certificates import data_plane_category, identity_category, webhook_category
+from weft_cli.core.check_destination import destination_category
 from weft_cli.core.check_facts import PROXY_CONTAINER, ClusterFacts, PodFacts
 from weft_cli.core.check_model import Category, Check, Report, Result, verdict
 
@@ -38,6 +39,7 @@ def report(
         data_plane_category(facts),
         _control_plane_version(facts, cli_version),
         _control_plane_proxies(facts, namespace),
+        destination_category(facts.destination, redis_is_installed=bool(facts.pods_in(namespace, REDIS))),
         _redis(facts, namespace),
         _viz(facts, viz_namespace),
     ]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from weft_cli.core.check_destination import ReplicaState
+
 PROXY_CONTAINER: Final = "linkerd-proxy"
 DEPLOYMENT_LABEL: Final = "linkerd.io/proxy-deployment"
 
@@ -70,7 +72,7 @@ class ClusterFacts:
     """None stands for an object that does not exist.
 
     reported_trust: ids of the anchors in use, by namespace and pod, of proxies that report them. overdue: pods whose
-    certificate should have been renewed by now.
+    certificate should have been renewed by now. destination: its replicas that could be asked.
     """
 
     server: str
@@ -87,6 +89,7 @@ class ClusterFacts:
     metrics_api: MetricsApiFacts | None
     reported_trust: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     overdue: tuple[str, ...] = ()
+    destination: tuple[ReplicaState, ...] = ()
 
     def pods_in(self, namespace: str, owner: str = "") -> list[PodFacts]:
         """Pods of a namespace that are not on their way out, optionally of one Deployment."""

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from weft_cli.core.check_control_plane import CONTROL_PLANE, report, unreachable_report
+from weft_cli.core.check_destination import ReplicaState, replica_state
 from weft_cli.core.check_facts import ClusterFacts, MetricsApiFacts, PodFacts, WebhookFacts
 from weft_cli.core.check_model import Check, Report, Result
 from weft_cli.core.tests.certificates import NOW, issue
@@ -45,6 +46,7 @@ HEALTHY = ClusterFacts(
     issuer_pem=ISSUER.pem,
     issuer_key_pem=ISSUER.key_pem,
     webhook=WebhookFacts(WEBHOOK.pem, WEBHOOK.pem, WEBHOOK_NAME),
+    destination=(ReplicaState("linkerd-destination-1"),),
     metrics_api=MetricsApiFacts((("proxies are scraped", False, False, ""),)),
 )
 
@@ -76,6 +78,7 @@ def test_healthy_mesh_passes_every_check() -> None:
         "linkerd-identity-data-plane",
         "control-plane-version",
         "linkerd-control-plane-proxy",
+        "weft-destination",
         "weft-redis",
         "linkerd-viz",
         "linkerd-data-plane",
@@ -105,6 +108,38 @@ def test_lost_redis_warns_and_does_not_fail() -> None:
     found = look(pods=with_pod("weft-redis", ready={"redis": False}))
     assert the_only_trouble(found).result is Result.WARNING
     assert found.success
+
+
+METRICS = """\
+# HELP weft_destination_stale 1 while a kind cannot be followed
+# TYPE weft_destination_stale gauge
+weft_destination_stale{resource="services"} 1.0
+weft_destination_stale{resource="pods"} 0.0
+weft_destination_streams{call="Get"} 12.0
+weft_destination_snapshot_age_seconds 3723.4
+weft_redis_up 0.0
+"""
+
+
+def test_what_a_replica_exports_is_read() -> None:
+    state = replica_state("linkerd-destination-1", METRICS)
+    assert state == ReplicaState("linkerd-destination-1", ("services",), 3723.4, has_redis=False)
+    assert replica_state("older", "") == ReplicaState("older")
+
+
+def test_stale_endpoints_warn_with_their_age_and_do_not_fail() -> None:
+    found = look(destination=(replica_state("linkerd-destination-1", METRICS),))
+    warned = [check for check in found.checks if check.result is Result.WARNING]
+    assert [check.error for check in warned] == [
+        "linkerd-destination-1 serves the last it knew of services",
+        "linkerd-destination-1 serves a snapshot from Redis that is 1:02:03 old",
+        "linkerd-destination-1 has no Redis",
+    ]
+    assert found.success
+
+
+def test_replicas_that_cannot_be_asked_from_here_are_not_reported() -> None:
+    assert all(category.checks == () for category in look(destination=()).categories if "destination" in category.name)
 
 
 def test_metrics_api_that_cannot_be_reached_warns() -> None:
