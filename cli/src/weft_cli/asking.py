@@ -137,6 +137,7 @@ async def world_of_cluster(config: KubeConfig) -> World:
 def mesh_from_values(values: Mapping[str, Any]) -> Mesh:
     """The settings that answers depend on, as the charts give them to destination. Raises CliError."""
     proxy, domain = values.get("proxy") or {}, str(values.get("clusterDomain") or "cluster.local")
+    controller = values.get("policyController") or {}
     known = Mesh()
     try:
         networks = tuple(
@@ -147,6 +148,8 @@ def mesh_from_values(values: Mapping[str, Any]) -> Mesh:
             trust_domain=str(values.get("identityTrustDomain") or domain),
             control_plane_namespace=str(values.get("controlPlaneNamespace") or known.control_plane_namespace),
             cluster_networks=networks or known.cluster_networks,
+            probe_networks=tuple(map(ip_network, controller.get("probeNetworks") or ())) or known.probe_networks,
+            requires_reference_grants=controller.get("referenceGrants", "required") == "required",
             default_opaque_ports=port_set_from_text(str(proxy["opaquePorts"]))
             if "opaquePorts" in proxy
             else known.default_opaque_ports,

@@ -11,15 +11,16 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Protocol
 
 from weft_policy.core.endpoints import Address, Endpoint, EndpointSet, Locality, endpoints_of
-from weft_policy.core.inbound import InboundServer, inbound_server_of
+from weft_policy.core.inbound import InboundServer, ServerRateLimit, inbound_server_of
 from weft_policy.core.index import ClusterIndex
 from weft_policy.core.mesh import Mesh
-from weft_policy.core.names import Refusal, ServiceTarget, WorkloadRef
+from weft_policy.core.names import Refusal, ServiceTarget, WorkloadRef, target_from_path
 from weft_policy.core.objects import Name, Pod
 from weft_policy.core.outbound import (
     BuiltIn,
     ForwardBackend,
     InvalidBackend,
+    ObjectId,
     Origin,
     OutboundPolicy,
     OutboundProtocol,
@@ -28,8 +29,11 @@ from weft_policy.core.outbound import (
     Share,
     outbound_policy_of,
 )
+from weft_policy.core.profile import ServiceProfileAnswer, profile_of
+from weft_policy.core.profile_match import profile_route_for
 from weft_policy.core.resilience import NO_TIMEOUTS, GrpcRetry, HttpRetry, Timeouts
 from weft_policy.core.routes import Fail, Filter, Redirect
+from weft_policy.core.service_profiles import RetryBudget, ServiceProfile
 from weft_policy.wire.encode_inbound import inbound_message
 from weft_policy.wire.encode_outbound import outbound_message
 
@@ -80,7 +84,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One endpoint. verdict: allowed, denied, or no route. server, route: empty for none. by: what admits."""
+    """One endpoint. verdict: allowed, denied, or no route. server, route: empty for none. by: what admits.
+
+    rate_limit: of the server's HTTPLocalRateLimitPolicy, which may refuse it with 429 all the same; empty for none.
+    """
 
     address: str
     pod: str
@@ -88,6 +95,7 @@ class Arrival:
     server: str = ""
     route: str = ""
     by: str = ""
+    rate_limit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,10 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """verdict: `allowed`, `denied`, `in part`, or what answers instead. rule: from 1, 0 for none."""
+    """verdict: `allowed`, `denied`, `in part`, or what answers instead. rule: from 1, 0 for none.
+
+    budget: of a ServiceProfile whose route is retried; such routes have no other limit of retries.
+    """
 
     verdict: str
     target: str
@@ -112,6 +123,7 @@ class Explanation:
     timeouts: Timeouts = NO_TIMEOUTS
     retry: HttpRetry | GrpcRetry | None = None
     backends: tuple[Backend, ...] = ()
+    budget: RetryBudget | None = None
 
 
 def explain(index: ClusterIndex, mesh: Mesh, request: Request, matcher: Matcher) -> Explanation:
@@ -121,6 +133,8 @@ def explain(index: ClusterIndex, mesh: Mesh, request: Request, matcher: Matcher)
     policy = outbound_policy_of(index, mesh, ServiceTarget(request.service, request.port), namespace)
     if isinstance(policy, Refusal):
         return Explanation(policy.message, target)
+    if policy.protocol in _ROUTED and (profile := _profile_that_replaces(index, mesh, request, namespace)):
+        return _explain_profile(index, mesh, request, profile, policy.protocol, matcher)
     found = _rule_for(policy, request, matcher)
     protocol = policy.protocol.value
     if found is None:
@@ -137,6 +151,50 @@ def explain(index: ClusterIndex, mesh: Mesh, request: Request, matcher: Matcher)
         retry=rule.grpc_retry if policy.protocol is OutboundProtocol.GRPC else rule.http_retry,
         backends=backends,
     )
+
+
+def _profile_that_replaces(index: ClusterIndex, mesh: Mesh, request: Request, namespace: str) -> ServiceProfile | None:
+    """The profile that is used in place of routes. Source: the wire contract, 2.5, "How the proxy uses the profile"."""
+    answer = profile_of(index, mesh, ServiceTarget(request.service, request.port), "", namespace)
+    profile = answer.profile if isinstance(answer, ServiceProfileAnswer) else None
+    return profile if profile and (profile.routes or profile.overrides) else None
+
+
+def _explain_profile(
+    index: ClusterIndex,
+    mesh: Mesh,
+    request: Request,
+    profile: ServiceProfile,
+    protocol: OutboundProtocol,
+    matcher: Matcher,
+) -> Explanation:
+    route = profile_route_for(profile, request.method, request.target.partition("?")[0])
+    shares = tuple(
+        Share(ServiceBackend(ObjectId("core", "Service", service, port), mesh.authority_of(service)), weight)
+        for service, port, weight in _profile_targets(mesh, request, profile)
+    )
+    rule = PolicyRule(shares)
+    backends = tuple(_backend(index, mesh, request, rule, share, matcher) for share in shares)
+    return Explanation(
+        verdict=_verdict(backends),
+        target=f"Service {'/'.join(request.service)} port {request.port}",
+        protocol=protocol.value,
+        route=f"ServiceProfile {'/'.join(profile.name)}, {route.name if route else 'no route of it'}",
+        timeouts=Timeouts(request_ms=route.timeout_ms) if route else NO_TIMEOUTS,
+        backends=backends,
+        budget=profile.budget if route and route.is_retryable else None,
+    )
+
+
+def _profile_targets(mesh: Mesh, request: Request, profile: ServiceProfile) -> Sequence[tuple[Name, int, int]]:
+    """Service, port and weight of what a profile sends to: the Service itself unless it says otherwise."""
+    found = []
+    for override in profile.overrides:
+        path = override.authority if ":" in override.authority else f"{override.authority}:{request.port}"
+        target = target_from_path(path, mesh.cluster_domain)
+        if isinstance(target, ServiceTarget) and override.weight:
+            found.append((target.service, target.port, override.weight))
+    return found or [(request.service, request.port, 1)]
 
 
 def shown_origin(origin: Origin) -> str:
@@ -225,6 +283,7 @@ def _arrival(
         server=f"{kind} {server.source.name}",
         route=f"{route.kind.value} {'/'.join(route.name)}" if route else "",
         by=_shown_authorization(admitted, pod.name.namespace) if admitted else "",
+        rate_limit=_shown_limit(server.rate_limit) if server.rate_limit else "",
     )
 
 
@@ -232,6 +291,15 @@ def _shown_authorization(found: tuple[str, str, str], namespace: str) -> str:
     """found: group, kind, name. Authorizations live where the server does."""
     _, kind, name = found
     return f"{_AUTHORIZATIONS[kind]} {namespace}/{name}" if kind in _AUTHORIZATIONS else f"{kind} {name}"
+
+
+def _shown_limit(limit: ServerRateLimit) -> str:
+    rates = [f"{limit.total}/s in all"] if limit.total is not None else []
+    if limit.identity is not None:
+        rates.append(f"{limit.identity}/s of each client")
+    if limit.overrides:
+        rates.append(f"{len(limit.overrides)} exceptions")
+    return f"HTTPLocalRateLimitPolicy {'/'.join(limit.name)}: {', '.join(rates)}"
 
 
 def _client_ip(index: ClusterIndex, mesh: Mesh, request: Request) -> str:

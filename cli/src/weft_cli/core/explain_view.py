@@ -25,16 +25,21 @@ def _lines(request: Request, explanation: Explanation) -> Iterator[tuple[str, st
     yield "request", f"{request.method} {request.authority}{request.target} {client}"
     yield "target", explanation.target + (f", {explanation.protocol}" if explanation.protocol else "")
     if explanation.route:
-        yield "route", f"{explanation.route}, rule {explanation.rule}"
+        yield "route", explanation.route + (f", rule {explanation.rule}" if explanation.rule else "")
     if limits := _limits(explanation.timeouts):
         yield "timeouts", limits
     if explanation.retry:
         yield "retries", _retries(explanation.retry)
+    if budget := explanation.budget:
+        share = f"{100 * budget.ratio:g} % of requests and {budget.min_per_second}/s"
+        yield "retries", f"failures, at most {share}, over {budget.ttl_ms / 1000:g} s"
     for backend in explanation.backends:
         problem = f", {backend.problem}" if backend.problem else ""
         yield "backend", f"{backend.percent:g} % {backend.name}{problem}"
         for arrival in backend.arrivals:
             yield "", f"  {_arrival(arrival)}"
+    for limit in sorted({arrival.rate_limit for each in explanation.backends for arrival in each.arrivals} - {""}):
+        yield "limited by", f"{limit}; beyond it 429"
     yield "verdict", explanation.verdict
 
 

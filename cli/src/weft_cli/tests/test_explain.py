@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from weft_cli.__main__ import main
+from weft_cli.asking import mesh_from_values
 
 MANIFESTS = """\
 apiVersion: v1
@@ -101,3 +102,65 @@ def test_case_with_an_unknown_field_is_bad_input(
     file.write_text("cases: [{request: GET http://web.shop/, expects: {}}]")
     assert main(["policy", "test", str(file), "-f", str(folder)]) == 2
     assert "cases[0].expects: unknown field" in capsys.readouterr().err
+
+
+PROFILE = """\
+apiVersion: linkerd.io/v1alpha2
+kind: ServiceProfile
+metadata: {name: web.shop.svc.cluster.local, namespace: shop}
+spec:
+  retryBudget: {retryRatio: 0.5, minRetriesPerSecond: 5, ttl: 20s}
+  routes:
+    - name: read a book
+      condition: {method: GET, pathRegex: "/books/[0-9]+"}
+      isRetryable: true
+      timeout: 250ms
+  dstOverrides:
+    - {authority: web.shop.svc.cluster.local:80, weight: 3}
+    - {authority: other.shop.svc.cluster.local:80, weight: 1}
+"""
+LIMIT = """\
+apiVersion: policy.linkerd.io/v1beta3
+kind: Server
+metadata: {name: web, namespace: shop}
+spec: {podSelector: {}, port: 8080}
+---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: HTTPLocalRateLimitPolicy
+metadata: {name: gentle, namespace: shop}
+spec:
+  targetRef: {group: policy.linkerd.io, kind: Server, name: web}
+  total: {requestsPerSecond: 100}
+  identity: {requestsPerSecond: 10}
+"""
+
+
+def test_a_service_profile_is_told_in_place_of_the_routes_it_replaces(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "profile.yaml").write_text(PROFILE)
+    assert main(["explain", "GET", "http://web.shop/books/7?page=2", "--as", "shop/visitor", "-f", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "route     ServiceProfile shop/web.shop.svc.cluster.local, read a book\n" in out
+    assert "timeouts  request 250 ms\n" in out
+    assert "retries   failures, at most 50 % of requests and 5/s, over 20 s\n" in out
+    assert "backend   75 % Service shop/web:80\n" in out
+    assert "backend   25 % Service shop/other:80\n" in out
+    assert main(["explain", "POST", "http://web.shop/books/7", "-f", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "no route of it\n" in out
+    assert "timeouts" not in out
+
+
+def test_a_rate_limit_is_told_beside_the_verdict(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "limit.yaml").write_text(LIMIT)
+    assert main(["explain", "GET", "http://web.shop/", "--as", "shop/visitor", "-f", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "HTTPLocalRateLimitPolicy shop/gentle: 100/s in all, 10/s of each client; beyond it 429\n" in out
+    assert out.splitlines()[-1].split() == ["verdict", "allowed"]
+
+
+def test_settings_of_the_cluster_reach_the_answer() -> None:
+    mesh = mesh_from_values({"policyController": {"probeNetworks": ["10.9.0.0/16"], "referenceGrants": "ignored"}})
+    assert [str(network) for network in mesh.probe_networks] == ["10.9.0.0/16"]
+    assert not mesh.requires_reference_grants
