@@ -10,22 +10,25 @@ from weft_proto.weft import decision_pb2
 
 from . import policies, targets
 from .certificates import Authority, workload
-from .clients import connect, connect_as_app, connect_direct, get, http1, is_closed
+from .clients import Http2, connect, connect_as_app, connect_direct, get, http1, is_closed
 from .namespace import INBOUND_PORT, POD
 from .pod import Pod, eventually
 from .servers import listening
 
 PORT = 8085
 NOBODY = 8086
+TAP_PORT = 4190
 CART = workload("cart")
 NAME = "web.shop.svc.cluster.local"
+HTTP2 = transport_pb2.SessionProtocol(http2=transport_pb2.SessionProtocol.Http2())
 HTTP1 = transport_pb2.SessionProtocol(http1=transport_pb2.SessionProtocol.Http1())
 Decision = decision_pb2.Decision
 
 
 @pytest.fixture(scope="module")
 def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
-    pod = Pod(authority, inbound_gateway_suffixes=["svc.cluster.local."])
+    tap = policies.socket_message("::", TAP_PORT)
+    pod = Pod(authority, inbound_gateway_suffixes=["svc.cluster.local."], tap_listen=tap, tap_client=workload("tap"))
     pod.set_policy(INBOUND_PORT, policies.detect(authorizations=[policies.meshed(CART)]))
     for port in (PORT, NOBODY):
         pod.set_target(f"{NAME}:{port}", targets.detect(POD, port))
@@ -145,3 +148,10 @@ def test_of_many_good_connections_some_are_kept(pod: Pod) -> None:
     kept = [one for one in pod.decisions() if not one.is_failure and one.protocol == "tcp"]
     assert len(kept) == 1
     assert (kept[0].request_bytes, kept[0].response_bytes, kept[0].is_sample) == (2, 2, True)
+
+
+def test_nobody_taps_through_the_proxy_as_if_from_this_host(pod: Pod, authority: Authority) -> None:
+    """CVE-2024-40632 told us to look: loopback may tap without an identity."""
+    header = transport_pb2.Header(port=TAP_PORT, session_protocol=HTTP2)
+    with connect_direct(authority, CART, header) as stream:
+        assert Http2(stream).grpc("/io.linkerd.proxy.tap.Tap/Observe").first("grpc-status") == "16"

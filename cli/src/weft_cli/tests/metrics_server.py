@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
+import pytest
 from weft_proto.weft import metrics_pb2 as pb
 from weft_proto.weft import metrics_pb2_grpc
+
+from weft_cli.__main__ import main
+
+Run = Callable[..., tuple[int, str, str]]
+"""Gives the exit code, and what was written to stdout and stderr."""
 
 
 class Answers(metrics_pb2_grpc.MetricsServicer):
@@ -59,3 +65,16 @@ def serving(answers: Answers) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(None).wait()
+
+
+@contextmanager
+def running(answers: Answers, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Yields what runs `weft WORDS…` against such a server."""
+    with serving(answers) as address:
+
+        def run(*words: str) -> tuple[int, str, str]:
+            code = main([*words, "--api-addr", address])
+            printed = capsys.readouterr()
+            return code, printed.out, printed.err
+
+        yield run

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from weft_proto.weft import metrics_pb2 as pb
 
 from weft_cli.__main__ import main
-from weft_cli.tests.metrics_server import Answers, serving
-
-Run = Callable[..., tuple[int, str, str]]
+from weft_cli.tests.metrics_server import Answers, Run, running
 
 
 @pytest.fixture
@@ -54,13 +52,7 @@ def answers() -> Answers:
 
 @pytest.fixture
 def weft(answers: Answers, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    with serving(answers) as address:
-
-        def run(*words: str) -> tuple[int, str, str]:
-            code = main([*words, "--api-addr", address])
-            printed = capsys.readouterr()
-            return code, printed.out, printed.err
-
+    with running(answers, capsys) as run:
         yield run
 
 

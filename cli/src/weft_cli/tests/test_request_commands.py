@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -12,10 +12,8 @@ from weft_proto.linkerd import http_types_pb2, meta_pb2, net_pb2, tap_pb2
 from weft_proto.weft import decision_pb2
 from weft_proto.weft import metrics_pb2 as pb
 
-from weft_cli.__main__ import main
-from weft_cli.tests.metrics_server import Answers, serving
+from weft_cli.tests.metrics_server import Answers, Run, running
 
-Run = Callable[..., tuple[int, str, str]]
 ID = tap_pb2.TapEvent.Http.StreamId(base=3, stream=7)
 SOURCE = net_pb2.TcpAddress(ip=net_pb2.IPAddress(ipv4=0x0A010209), port=51822)
 TARGET = net_pb2.TcpAddress(ip=net_pb2.IPAddress(ipv4=0x0A010407), port=8080)
@@ -122,13 +120,7 @@ def answers() -> Answers:
 
 @pytest.fixture
 def weft(answers: Answers, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    with serving(answers) as address:
-
-        def run(*words: str) -> tuple[int, str, str]:
-            code = main([*words, "--api-addr", address])
-            shown = capsys.readouterr()
-            return code, shown.out, shown.err
-
+    with running(answers, capsys) as run:
         yield run
 
 
