@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, unique
 from typing import Final
 
@@ -314,9 +314,16 @@ class _Context:
 
     def _rule(self, route: Route, rule: RouteRule, default: Backend) -> PolicyRule:
         own = self.resilience
-        timeouts = route.timeouts
-        if timeouts.request_ms is None and rule.request_timeout_ms is not None:
-            timeouts = Timeouts(rule.request_timeout_ms, timeouts.response_ms, timeouts.idle_ms)
+        annotated, per_try_ms = route.timeouts, rule.backend_timeout_ms
+        timeouts = Timeouts(
+            rule.request_timeout_ms if annotated.request_ms is None else annotated.request_ms,
+            per_try_ms if annotated.response_ms is None else annotated.response_ms,
+            annotated.idle_ms,
+        )
+        http_retry = route.http_retry or rule.retry or own.http_retry
+        if http_retry is not None and http_retry.timeout_ms is None:
+            # What bounds a response ends the exchange; only a limit of a try leads to another.
+            http_retry = replace(http_retry, timeout_ms=per_try_ms)
         return PolicyRule(
             shares=self._shares(route, rule, default),
             matches=rule.matches,
@@ -324,7 +331,7 @@ class _Context:
             name=rule.name,
             is_default=not rule.backends,
             timeouts=own.timeouts if timeouts == NO_TIMEOUTS else timeouts,
-            http_retry=route.http_retry or rule.retry or own.http_retry,
+            http_retry=http_retry,
             grpc_retry=route.grpc_retry or own.grpc_retry,
         )
 

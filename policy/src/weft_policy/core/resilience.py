@@ -33,11 +33,15 @@ ANNOTATION_PREFIXES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class HttpRetry:
-    """status_ranges: inclusive. limit: tries after the first. timeout_ms: per try, None for none."""
+    """status_ranges: inclusive. limit: tries after the first. timeout_ms: per try, None for none.
+
+    backoff_ms: the least wait between tries, None for the proxies' own.
+    """
 
     status_ranges: tuple[tuple[int, int], ...] = ()
     limit: int = 1
     timeout_ms: int | None = None
+    backoff_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,8 @@ class BackendRef:
 class RouteRule:
     """matches: any of them; empty for everything. backends: empty for the parent itself.
 
-    request_timeout_ms, retry: of the rule's own fields; annotations of the route beat them.
+    request_timeout_ms, backend_timeout_ms, retry: of the rule's own fields; annotations of the route beat them.
+    backend_timeout_ms: for each try, until its response has ended.
     """
 
     matches: tuple[HttpMatch | GrpcMatch, ...] = ()
@@ -192,6 +193,7 @@ class RouteRule:
     backends: tuple[BackendRef, ...] = ()
     name: str = ""
     request_timeout_ms: int | None = None
+    backend_timeout_ms: int | None = None
     retry: HttpRetry | None = None
 
 

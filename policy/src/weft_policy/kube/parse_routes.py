@@ -243,23 +243,29 @@ def _parents(spec: Raw, group: str, namespace: str) -> Iterator[ParentRef]:
 
 
 def _http_rule(reader: _Reader, raw: Raw) -> RouteRule:
-    request = (raw.get("timeouts") or {}).get("request")
+    timeouts = raw.get("timeouts") or {}
     return RouteRule(
         matches=tuple(reader.http_match(each) for each in raw.get("matches") or ()),
         filters=reader.filters(raw, RouteKind.HTTP),
         backends=tuple(reader.backend(each, RouteKind.HTTP) for each in raw.get("backendRefs") or ()),
         name=raw.get("name") or "",
-        request_timeout_ms=(go_duration_ms(request) or None) if request else None,
+        request_timeout_ms=_limit_ms(timeouts.get("request")),
+        backend_timeout_ms=_limit_ms(timeouts.get("backendRequest")),
         retry=_retry(raw.get("retry")),
     )
 
 
+def _limit_ms(duration: str | None) -> int | None:
+    """Zero is no limit, by Gateway API."""
+    return (go_duration_ms(duration) or None) if duration else None
+
+
 def _retry(raw: Raw | None) -> HttpRetry | None:
-    """The experimental field of HTTPRoute rules. Its backoff is the proxies' own."""
+    """The experimental field of HTTPRoute rules."""
     if raw is None:
         return None
     codes = tuple((code, code) for code in raw.get("codes") or ())
-    return HttpRetry(codes, raw.get("attempts") or 1)
+    return HttpRetry(codes, raw.get("attempts") or 1, backoff_ms=_limit_ms(raw.get("backoff")))
 
 
 def _grpc_rule(reader: _Reader, raw: Raw) -> RouteRule:

@@ -346,7 +346,14 @@ def _http_retry(retry: HttpRetry | None) -> pb.HttpRoute.Retry | None:
         max_request_bytes=_MAX_REPLAY_BYTES,
         conditions=pb.HttpRoute.Retry.Conditions(status_ranges=ranges),
         timeout=None if retry.timeout_ms is None else milliseconds(retry.timeout_ms),
-        backoff=_RETRY_BACKOFF,
+        backoff=_RETRY_BACKOFF if retry.backoff_ms is None else _backoff_from(retry.backoff_ms),
+    )
+
+
+def _backoff_from(least_ms: int) -> pb.ExponentialBackoff:
+    """Grows tenfold, as the proxies' own does."""
+    return pb.ExponentialBackoff(
+        min_backoff=milliseconds(least_ms), max_backoff=milliseconds(10 * least_ms), jitter_ratio=1.0
     )
 
 

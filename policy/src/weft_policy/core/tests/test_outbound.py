@@ -22,6 +22,7 @@ from weft_policy.core.outbound import (
 from weft_policy.core.resilience import HttpRetry, Timeouts
 from weft_policy.core.routes import Fail, FailReason, HeaderChange, PathKind
 from weft_policy.kube.kinds import apply_object
+from weft_policy.wire.encode_outbound import outbound_message
 
 GATEWAY = "gateway.networking.k8s.io"
 MESH = Mesh()
@@ -184,6 +185,21 @@ def test_tls_and_tcp_routes_choose_their_protocols() -> None:
     assert found.protocol is OutboundProtocol.OPAQUE
     assert found.opaque is not None
     assert found.opaque.origin == ObjectId(GATEWAY, "TCPRoute", Name("shop", "r"))
+
+
+def test_a_timeout_for_each_try_bounds_tries_and_their_responses() -> None:
+    timeouts = {"request": "3s", "backendRequest": "1s"}
+    rules = [
+        {"timeouts": timeouts, "retry": {"codes": [503], "attempts": 2, "backoff": "40ms"}},
+        {"timeouts": timeouts},
+    ]
+    found = policy(index_with(service("web"), yaml_text=route(rules=rules)))
+    tried, once = found.routes[0].rules
+    assert tried.timeouts == once.timeouts == Timeouts(request_ms=3_000, response_ms=1_000)
+    assert tried.http_retry == HttpRetry(((503, 503),), 2, timeout_ms=1_000, backoff_ms=40)
+    assert once.http_retry is None
+    retry = outbound_message(found).protocol.detect.http1.routes[0].rules[0].retry
+    assert (retry.timeout.seconds, retry.backoff.min_backoff.nanos, retry.backoff.max_backoff.nanos) == (1, 40e6, 400e6)
 
 
 def test_timeouts_and_retries_of_the_route_replace_those_of_the_service_as_a_block() -> None:
