@@ -88,13 +88,23 @@ class KubeClient:
 
     async def list(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         """A whole collection as one List object, pages joined; metadata is that of the last page."""
-        query = {"limit": "500", **(params or {})}
-        page = await self.request("GET", path, params=query)
-        items = page.get("items") or []
-        while token := page.get("metadata", {}).get("continue"):
-            page = await self.request("GET", path, params={**query, "continue": token})
+        items: list[Any] = []
+        page: dict[str, Any] = {}
+        async for page in self.pages(path, params):
             items += page.get("items") or []
         return {**page, "items": items}
+
+    async def pages(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[dict[str, Any]]:
+        """A collection as List objects, each of a part of it, for readers that need not hold it all at once.
+
+        Raises KubeError; status 410 when the reader took so long that the rest is no longer to be had.
+        """
+        query = {"limit": "500", **(params or {})}
+        page = await self.request("GET", path, params=query)
+        yield page
+        while token := page.get("metadata", {}).get("continue"):
+            page = await self.request("GET", path, params={**query, "continue": token})
+            yield page
 
     async def create(self, path: str, body: object, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         """POST. Raises KubeError 409 AlreadyExists."""
