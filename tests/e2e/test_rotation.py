@@ -20,10 +20,6 @@ def test_what_signs_certificates_is_replaced_without_a_failed_request(mesh: Mesh
     run_scenario(mesh, name)
 
 
-def test_traffic_returns_after_an_issuer_expired_without_restarting_pods(mesh: Mesh) -> None:
-    run_scenario(mesh, "expired-issuer")
-
-
 def run_scenario(mesh: Mesh, name: str) -> None:
     done = subprocess.run(
         [str(BIN / "python"), str(REPOSITORY / "examples/bookshop/scenarios" / name)],
@@ -43,3 +39,7 @@ def test_every_proxy_reports_what_it_trusts(mesh: Mesh) -> None:
     assert {certificate["pod"] for certificate in certificates} >= {mesh.pod("bookshop", "frontend")}
     assert all(set(certificate["trusted_anchors"]) == trusted for certificate in certificates), certificates
     assert status["overdue"] == 0
+
+
+def test_traffic_returns_after_an_issuer_expired_without_restarting_pods(mesh: Mesh) -> None:
+    run_scenario(mesh, "expired-issuer")
