@@ -14,6 +14,7 @@ TILT = shutil.which("tilt")
 
 @pytest.mark.root
 @pytest.mark.e2e
+@pytest.mark.timeout(420)  # beyond tilt's own: it ends what it started
 @pytest.mark.skipif(TILT is None, reason="tilt is not on PATH")
 def test_everything_becomes_ready_on_this_machine() -> None:
     assert TILT is not None
