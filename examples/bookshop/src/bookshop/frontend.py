@@ -19,14 +19,19 @@ from starlette.routing import Route
 from bookshop import catalog_pb2, catalog_pb2_grpc, environment
 
 UPSTREAM_TIMEOUT_S = 5.0
+REVIEWS_VERSIONS = ("1", "2")
 
 
 @dataclass(frozen=True, slots=True)
 class Upstreams:
-    """Where the other services are. catalog: host:port; the others: base URLs."""
+    """Where the other services are. catalog: host:port; the others: base URLs.
+
+    reviews_version: of one version of the reviews, with {version} in it.
+    """
 
     catalog: str
     reviews: str
+    reviews_version: str
     orders: str
 
 
@@ -42,6 +47,7 @@ def application(upstreams: Upstreams) -> Starlette:
         ):
             app.state.catalog = catalog_pb2_grpc.CatalogStub(channel)
             app.state.reviews = reviews
+            app.state.reviews_version = upstreams.reviews_version
             app.state.orders = orders
             yield
 
@@ -69,10 +75,14 @@ async def index(request: Request) -> Response:
 
 
 async def book_page(request: Request) -> Response:
-    """One book with its reviews."""
+    """One book with its reviews, of any version, or as the editors look at them: ?reviews=1 or 2."""
     number = int(request.path_params["book"])
+    version = request.query_params.get("reviews")
+    if version not in (None, *REVIEWS_VERSIONS):
+        return PlainTextResponse(f"reviews: expected {' or '.join(REVIEWS_VERSIONS)}\n", status_code=400)
     book = await request.app.state.catalog.Get(catalog_pb2.GetRequest(id=number), timeout=UPSTREAM_TIMEOUT_S)
-    answer = await request.app.state.reviews.get(f"/reviews/{number}")
+    reviews = request.app.state.reviews_version.format(version=version) if version else ""
+    answer = await request.app.state.reviews.get(f"{reviews}/reviews/{number}")
     if answer.status_code != 200:
         return PlainTextResponse("reviews are not available\n", status_code=502)
     lines = []
@@ -116,6 +126,7 @@ def main() -> None:
     upstreams = Upstreams(
         catalog=environment.address("CATALOG_ADDR", "catalog:50051"),
         reviews=environment.address("REVIEWS_URL", "http://reviews:8080"),
+        reviews_version=environment.address("REVIEWS_VERSION_URL", "http://reviews-v{version}:8080"),
         orders=environment.address("ORDERS_URL", "http://orders:8080"),
     )
     uvicorn.run(

@@ -67,6 +67,7 @@ async def shop(**reviews_env: str) -> AsyncIterator[httpx.AsyncClient]:
             port=frontend,
             CATALOG_ADDR=f"127.0.0.1:{catalog}",
             REVIEWS_URL=f"http://127.0.0.1:{reviews}",
+            REVIEWS_VERSION_URL=f"http://127.0.0.1:{reviews}",
             ORDERS_URL=f"http://127.0.0.1:{orders}",
         ),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{frontend}", timeout=10) as client,
@@ -82,6 +83,8 @@ async def test_a_visitor_browses_reads_reviews_and_orders() -> None:
         second = await client.post("/books/3/order")
         assert (first.status_code, first.json()["total"], second.json()["total"]) == (201, 1, 2)
         assert (await client.get("/books/99")).status_code == 404
+        assert "★★★★" in (await client.get("/books/2?reviews=2")).text
+        assert (await client.get("/books/2?reviews=3")).status_code == 400
 
 
 async def test_failing_reviews_show_as_502_and_leave_the_index_alone() -> None:
@@ -113,8 +116,10 @@ async def test_asking_nobody_tells_that_no_answer_came() -> None:
 
 def test_traffic_is_mostly_book_pages_and_one_in_ten_orders() -> None:
     rng = random.Random(7)
-    kinds = Counter(method for method, _ in (next_request(rng) for _ in range(2000)))
-    assert 150 < kinds["POST"] < 250
+    kinds = Counter(next_request(rng) for _ in range(2000))
+    assert 150 < sum(count for (method, _), count in kinds.items() if method == "POST") < 250
+    for version in (1, 2):
+        assert 80 < sum(count for (_, path), count in kinds.items() if path.endswith(f"?reviews={version}")) < 160
 
 
 def test_a_number_out_of_range_ends_with_the_variable_and_the_range(monkeypatch: pytest.MonkeyPatch) -> None:

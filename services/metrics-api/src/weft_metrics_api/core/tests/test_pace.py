@@ -1,4 +1,4 @@
-from weft_metrics_api.core.pace import ENOUGH_ANSWERS, PATIENCE_ROUNDS, QUICK_INTERVAL_S, Pace
+from weft_metrics_api.core.pace import AFFORDABLE_PROXIES, ENOUGH_ANSWERS, PATIENCE_ROUNDS, QUICK_INTERVAL_S, Pace
 
 INTERVAL_S = 5.0
 
@@ -30,8 +30,7 @@ def test_proxy_that_has_gone_is_waited_for_no_longer() -> None:
 
 def test_large_mesh_keeps_to_the_interval() -> None:
     pace = Pace(INTERVAL_S)
-    pace.round({"a"}, set())
-    assert pace.pause_s(0.51) == INTERVAL_S
+    assert rounds(pace, 1, {f"p{number}" for number in range(AFFORDABLE_PROXIES + 1)}, set()) == INTERVAL_S
 
 
 def test_interval_shorter_than_the_quick_one_holds() -> None:
