@@ -10,7 +10,7 @@ from weft_proto.weft import decision_pb2
 from weft_proto.weft import metrics_pb2 as pb
 
 from weft_cli.core.why_view import Attempt, Story
-from weft_cli.tap_events import address, grpc_text
+from weft_cli.wire_text import address, grpc_text
 
 _CLOSERS: Final = {
     decision_pb2.Decision.SERVER: "the server",

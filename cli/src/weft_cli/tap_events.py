@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any
 
 from weft_proto.linkerd import http_types_pb2, net_pb2, tap_pb2
 from weft_proto.weft import metrics_pb2 as pb
 
 from weft_cli.core.tap_view import Phase, TapLine, duration_text
-
-GRPC_NAMES: Final = (
-    "OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
-    "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented",
-    "Internal", "Unavailable", "DataLoss", "Unauthenticated",
-)  # fmt: skip
+from weft_cli.wire_text import address, grpc_text, ip_text
 
 
 def tap_line(found: pb.TapEvent) -> TapLine | None:
@@ -71,11 +65,6 @@ def _eos(eos: tap_pb2.Eos) -> tuple[tuple[str, str], ...]:
             return (("reset-error", str(eos.reset_error_code)),)
         case _:
             return ()
-
-
-def grpc_text(code: int) -> str:
-    """Name of a status code; the number of one that is not known."""
-    return GRPC_NAMES[code] if code < len(GRPC_NAMES) else str(code)
 
 
 def _labels(found: pb.TapEvent) -> dict[str, str]:
@@ -170,20 +159,3 @@ def _scheme_text(scheme: http_types_pb2.Scheme) -> str:
     if scheme.WhichOneof("type") == "registered":
         return http_types_pb2.Scheme.Registered.Name(scheme.registered).lower()
     return scheme.unregistered
-
-
-def ip_text(ip: net_pb2.IPAddress) -> str:
-    """Empty when there is none."""
-    match ip.WhichOneof("ip"):
-        case "ipv4":
-            return str(ip_address(ip.ipv4))
-        case "ipv6":
-            return str(ip_address((ip.ipv6.first << 64) | ip.ipv6.last))
-        case _:
-            return ""
-
-
-def address(at: net_pb2.TcpAddress) -> str:
-    """host:port, with brackets around IPv6."""
-    host = ip_text(at.ip)
-    return f"[{host}]:{at.port}" if ":" in host else f"{host}:{at.port}"

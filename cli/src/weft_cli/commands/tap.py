@@ -9,9 +9,8 @@ import typer
 
 from weft_cli.cluster import find_cluster, run
 from weft_cli.completing import complete_resources
-from weft_cli.core.resources import Target, targets_from
+from weft_cli.core.resources import one_target
 from weft_cli.core.tap_view import tap_text
-from weft_cli.errors import BadInput
 from weft_cli.metrics_client import TapQuery, metrics_client
 from weft_cli.options import ApiAddrOption, ContextOption, KubeconfigOption, NamespaceOption, Output, OutputOption
 
@@ -71,11 +70,3 @@ def tap(
                     return
 
     run(main(), config)
-
-
-def one_target(words: list[str], what: str) -> Target:
-    """Raises BadInput unless it is one resource with a name."""
-    targets = targets_from(words)
-    if len(targets) != 1 or not targets[0].name:
-        raise BadInput(f"{what} takes one resource, such as deploy/cart")
-    return targets[0]

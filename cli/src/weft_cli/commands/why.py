@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from weft_cli.cluster import find_cluster, run
-from weft_cli.commands.tap import one_target
 from weft_cli.completing import complete_resources
+from weft_cli.core.resources import one_target
 from weft_cli.core.why_view import stories_text
 from weft_cli.metrics_client import metrics_client
 from weft_cli.options import ApiAddrOption, ContextOption, KubeconfigOption, NamespaceOption, Output, OutputOption

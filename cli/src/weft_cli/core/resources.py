@@ -66,6 +66,14 @@ def targets_from(words: Sequence[str]) -> list[Target]:
     return targets
 
 
+def one_target(words: Sequence[str], what: str) -> Target:
+    """Raises BadInput unless it is one resource with a name."""
+    targets = targets_from(words)
+    if len(targets) != 1 or not targets[0].name:
+        raise BadInput(f"{what} takes one resource, such as deploy/cart")
+    return targets[0]
+
+
 def _slashed(words: Sequence[str]) -> list[Target]:
     targets = []
     for word in words:

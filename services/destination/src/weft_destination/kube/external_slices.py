@@ -6,7 +6,6 @@ label, and go with their Service through its owner reference.
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,8 @@ from weft_policy.core.index import ClusterIndex, Topic, TopicKind
 from weft_policy.core.objects import Name, Service
 from weft_policy.kube.parse import parse_service
 
+from weft_destination.kube.leased_writes import LeasedWrites
+
 Raw = dict[str, Any]
 
 LEASE: Final = "linkerd-destination-endpoint-write"
@@ -32,10 +33,8 @@ SERVICE_NAME: Final = "kubernetes.io/service-name"
 # Kubernetes' own Services are not for workloads of users.
 _LEFT_ALONE: Final = "kube-system"
 _RECONCILE_S: Final = 60.0
-# One change of a fleet is often many objects.
+# A fleet changes in many objects at once.
 _SETTLE_S: Final = 0.2
-_WRITE_TIMEOUT_S: Final = 5.0
-_NOT_FOUND: Final = 404
 _AWAITED: Final = frozenset({TopicKind.SERVICE, TopicKind.WORKLOAD})
 
 _log = get_logger(__name__)
@@ -200,41 +199,31 @@ class ExternalSliceWriter:
         self._kube = kube
         self._index = index
         self._services = services
-        self._lease = lease
-        self._wake = asyncio.Event()
         self._may_have_slices = True
-        self._writes = Counter(
+        results = Counter(
             "weft_destination_external_slice_writes",
             "EndpointSlices of external workloads written, by result",
             ["result"],
             registry=registry,
         )
+        self._writes = LeasedWrites(lease, _RECONCILE_S, _SETTLE_S, "a slice of external workloads", results)
 
     def refresh(self, topics: set[Topic]) -> None:
         """Look again soon when a Service, a slice or an external workload has changed."""
         if (self._may_have_slices or self._has_workloads()) and any(topic.kind in _AWAITED for topic in topics):
-            self._wake.set()
+            self._writes.look_again()
 
     def wake_all(self) -> None:
         """Nobody waits for slices."""
 
     async def run(self) -> None:
         """Write until cancelled."""
-        while True:
-            await self._lease.gained.wait()
-            self._wake.clear()
-            await self._reconcile()
-            try:
-                async with asyncio.timeout(_RECONCILE_S):
-                    await self._wake.wait()
-                await asyncio.sleep(_SETTLE_S)
-            except TimeoutError:
-                pass
+        await self._writes.run(self._round)
 
     def _has_workloads(self) -> bool:
         return any(True for _ in self._index.external_workloads.names())
 
-    async def _reconcile(self) -> None:
+    async def _round(self) -> None:
         # Most clusters have none, and are not asked again.
         if not self._may_have_slices and not self._has_workloads():
             return
@@ -245,9 +234,11 @@ class ExternalSliceWriter:
             return
         self._may_have_slices = bool(found["items"])
         for write in list(self._pending(found["items"])):
-            if not self._lease.is_held:
+            if not self._writes.are_allowed:
                 return
-            await self._write(write)
+            request = self._kube.request(write.method, write.path, body=write.body)
+            if await self._writes.write(write.path, request):
+                self._may_have_slices = True
 
     def _pending(self, found: list[Raw]) -> Iterator[Write]:
         there: defaultdict[Name, list[Raw]] = defaultdict(list)
@@ -262,19 +253,6 @@ class ExternalSliceWriter:
                 wanted[service.name].append(slice_body(service, piece))
         for name in sorted({*there, *wanted}):
             yield from writes(wanted[name], there[name])
-
-    async def _write(self, write: Write) -> None:
-        try:
-            await self._kube.request(write.method, write.path, body=write.body, timeout_s=_WRITE_TIMEOUT_S)
-        except (KubeError, TimeoutError) as error:
-            # Gone while we were at it; anything else is tried again with the next round.
-            if not (isinstance(error, KubeError) and error.status == _NOT_FOUND):
-                self._writes.labels("failed").inc()
-                text = str(error) or type(error).__name__
-                _log.warning("cannot write a slice of external workloads", path=write.path, error=text)
-        else:
-            self._may_have_slices = True
-            self._writes.labels("written").inc()
 
 
 def _path(raw: Raw) -> str:

@@ -6,18 +6,16 @@ differences are written. Entries of other controllers are left alone.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter
-from weft_common.kube.client import KubeClient, KubeError
+from weft_common.kube.client import KubeClient
 from weft_common.kube.informer import IndexSink
 from weft_common.kube.lease import LeaseHolder
 from weft_common.kube.resource import ObjectKey, Resource
-from weft_common.log import get_logger
 from weft_policy.core.index import STATUS_TOPIC, ClusterIndex, Topic
 from weft_policy.core.mesh import Mesh
 from weft_policy.core.route_tables import POLICY_GROUP
@@ -31,16 +29,14 @@ from weft_policy.core.status import (
     route_status,
 )
 
+from weft_destination.kube.leased_writes import LeasedWrites
+
 T = TypeVar("T")
 Raw = dict[str, Any]
 
 LEASE: Final = "policy-controller-write"
 _RECONCILE_S: Final = 10.0
 _SETTLE_S: Final = 0.05
-_PATCH_TIMEOUT_S: Final = 5.0
-_NOT_FOUND: Final = 404
-
-_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,37 +111,30 @@ class StatusWriter:
         self._kube = kube
         self._index = index
         self._mesh = mesh
-        self._lease = lease
         self._books = books
-        self._wake = asyncio.Event()
-        self._patches = Counter(
+        patches = Counter(
             "weft_destination_status_patches", "Statuses written, by result", ["result"], registry=registry
         )
+        self._writes = LeasedWrites(lease, _RECONCILE_S, _SETTLE_S, "a status", patches)
 
     def refresh(self, topics: set[Topic]) -> None:
         """Look again soon when something that statuses tell has changed."""
         if STATUS_TOPIC in topics:
-            self._wake.set()
+            self._writes.look_again()
 
     def wake_all(self) -> None:
         """Nobody waits for statuses."""
 
     async def run(self) -> None:
         """Write until cancelled."""
-        while True:
-            await self._lease.gained.wait()
-            self._wake.clear()
-            for patch in list(self._pending()):
-                if not self._lease.is_held:
-                    break
-                await self._write(patch)
-            try:
-                async with asyncio.timeout(_RECONCILE_S):
-                    await self._wake.wait()
-                # One edit of a manifest is often several objects.
-                await asyncio.sleep(_SETTLE_S)
-            except TimeoutError:
-                pass
+        await self._writes.run(self._round)
+
+    async def _round(self) -> None:
+        for patch in list(self._pending()):
+            if not self._writes.are_allowed:
+                return
+            request = self._kube.patch(patch.path, patch.body, params={"fieldManager": CONTROLLER})
+            await self._writes.write(patch.path, request)
 
     def _pending(self) -> Iterator[Patch]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -173,18 +162,6 @@ class StatusWriter:
         if route is None:
             return None
         return _route_status(written, route_status(self._index, self._mesh, route), now)
-
-    async def _write(self, patch: Patch) -> None:
-        try:
-            async with asyncio.timeout(_PATCH_TIMEOUT_S):
-                await self._kube.patch(patch.path, patch.body, params={"fieldManager": CONTROLLER})
-        except (KubeError, TimeoutError) as error:
-            # Gone while we were at it; anything else is tried again with the next round.
-            if not (isinstance(error, KubeError) and error.status == _NOT_FOUND):
-                self._patches.labels("failed").inc()
-                _log.warning("cannot write a status", path=patch.path, error=str(error) or type(error).__name__)
-        else:
-            self._patches.labels("written").inc()
 
 
 def _route_status(written: Written, wanted: tuple[ParentStatus, ...], now: str) -> Raw | None:

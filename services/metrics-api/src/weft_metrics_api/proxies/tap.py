@@ -17,8 +17,8 @@ from weft_metrics_api.proxies.client import observe
 
 # How often a pod is asked anew, and how often the set of pods is looked at (observability.md 4.3).
 ROUND_S: Final = 1.0
+# Events that a slow client leaves unread; older ones go first.
 MAX_WAITING: Final = 2_000
-"""Events that a slow client leaves unread; older ones go first."""
 
 _log = get_logger(__name__)
 

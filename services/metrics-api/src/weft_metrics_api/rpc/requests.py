@@ -18,6 +18,7 @@ from weft_metrics_api.core.stat import Selector
 from weft_metrics_api.core.tap import End, NothingToTap, destination_labels, end_at, tappable_pods
 from weft_metrics_api.proxies.client import decisions, observe_request
 from weft_metrics_api.proxies.tap import tap
+from weft_metrics_api.rpc.messages import resource
 
 DEFAULT_DECISIONS: Final = 100
 MAX_ASKED_AT_ONCE: Final = 20
@@ -98,11 +99,6 @@ class ProxyQuestions:
     def _ends(self, *addresses: net_pb2.TcpAddress) -> list[pb.End | None]:
         by_ip = self.directory.by_ip()
         return [_end(end_at(self.directory, by_ip, _ip(address))) for address in addresses]
-
-
-def resource(found: ResourceId) -> pb.Resource:
-    """A resource as messages carry it."""
-    return pb.Resource(namespace=found.namespace, kind=found.kind, name=found.name)
 
 
 def _of(pod: Pod) -> ResourceId:

@@ -13,11 +13,12 @@ from weft_proto.weft import metrics_pb2_grpc
 from weft_metrics_api.core.checks import Check, Status
 from weft_metrics_api.core.edges import Edge, edges
 from weft_metrics_api.core.pods import Directory
-from weft_metrics_api.core.stat import BadQuery, Selector, StatQuery, StatRow, stat_rows
+from weft_metrics_api.core.stat import BadQuery, StatQuery, StatRow, stat_rows
 from weft_metrics_api.core.tap import NothingToTap
 from weft_metrics_api.core.traffic import Requests, Tcp
 from weft_metrics_api.core.window import Window
-from weft_metrics_api.rpc.requests import ProxyQuestions, resource
+from weft_metrics_api.rpc.messages import resource, selector
+from weft_metrics_api.rpc.requests import ProxyQuestions
 
 Context = grpc.aio.ServicerContext
 
@@ -44,10 +45,10 @@ class MetricsService(metrics_pb2_grpc.MetricsServicer):
         await self._refuse_unready(context)
         try:
             query = StatQuery(
-                selector=_selector(request.selector),
+                selector=selector(request.selector),
                 window_s=self._window_s(request.window_s),
-                to=_selector(request.to) if request.HasField("to") else None,
-                from_=_selector(getattr(request, "from")) if request.HasField("from") else None,
+                to=selector(request.to) if request.HasField("to") else None,
+                from_=selector(getattr(request, "from")) if request.HasField("from") else None,
             )
             rows, covered_s = stat_rows(self.directory, self.window, query)
         except BadQuery as error:
@@ -60,7 +61,7 @@ class MetricsService(metrics_pb2_grpc.MetricsServicer):
         """Edges, sorted. Statuses as StatSummary."""
         await self._refuse_unready(context)
         try:
-            found = edges(self.directory, self.window, _selector(request.selector), self._window_s(request.window_s))
+            found = edges(self.directory, self.window, selector(request.selector), self._window_s(request.window_s))
         except BadQuery as error:
             await _refuse(context, error)
         return pb.EdgesResponse(edges=[_edge(edge) for edge in found])
@@ -71,12 +72,10 @@ class MetricsService(metrics_pb2_grpc.MetricsServicer):
         """Events until the client leaves. Statuses as StatSummary, and FAILED_PRECONDITION when no pod can be asked."""
         await self._refuse_unready(context)
         try:
-            to = _selector(request.to) if request.HasField("to") else None
-            await self.questions.tap(request, _selector(request.target), to, context)
-        except BadQuery as error:
+            to = selector(request.to) if request.HasField("to") else None
+            await self.questions.tap(request, selector(request.target), to, context)
+        except (BadQuery, NothingToTap) as error:
             await _refuse(context, error)
-        except NothingToTap as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
     async def Decisions(  # noqa: N802
         self, request: pb.DecisionsRequest, context: Context[pb.DecisionsRequest, pb.DecisionsResponse]
@@ -84,11 +83,9 @@ class MetricsService(metrics_pb2_grpc.MetricsServicer):
         """Decisions, newest first. Statuses as Tap."""
         await self._refuse_unready(context)
         try:
-            return await self.questions.decisions(request, _selector(request.target))
-        except BadQuery as error:
+            return await self.questions.decisions(request, selector(request.target))
+        except (BadQuery, NothingToTap) as error:
             await _refuse(context, error)
-        except NothingToTap as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
     async def SelfCheck(  # noqa: N802
         self, request: pb.SelfCheckRequest, context: Context[pb.SelfCheckRequest, pb.SelfCheckResponse]
@@ -107,14 +104,10 @@ class MetricsService(metrics_pb2_grpc.MetricsServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, f"not ready: {'; '.join(missing)}")
 
 
-async def _refuse(context: Context[Any, Any], error: BadQuery) -> NoReturn:
-    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-
-
-def _selector(message: pb.Resource) -> Selector:
-    if not message.kind:
-        raise BadQuery("kind is required")
-    return Selector(message.kind, message.namespace, message.name)
+async def _refuse(context: Context[Any, Any], error: BadQuery | NothingToTap) -> NoReturn:
+    is_question = isinstance(error, BadQuery)
+    status = grpc.StatusCode.INVALID_ARGUMENT if is_question else grpc.StatusCode.FAILED_PRECONDITION
+    await context.abort(status, str(error))
 
 
 def _requests(requests: Requests | None) -> pb.HttpStats | None:

@@ -124,6 +124,16 @@ def free_port() -> int:
         return port
 
 
+async def until_ready(admin_port: int) -> None:
+    """Until every list is there; questions are refused before."""
+    async with ClientSession(f"http://127.0.0.1:{admin_port}") as session, asyncio.timeout(20):
+        while True:
+            async with session.get("/ready") as response:
+                if response.status == 200:
+                    return
+            await asyncio.sleep(0.02)
+
+
 @contextlib.asynccontextmanager
 async def service(cluster: Cluster) -> AsyncIterator[tuple[MetricsApiSettings, metrics_pb2_grpc.MetricsAsyncStub]]:
     api = web.Application()
@@ -153,6 +163,7 @@ async def service(cluster: Cluster) -> AsyncIterator[tuple[MetricsApiSettings, m
             group.create_task(run(settings, KubeConfig(server=f"http://127.0.0.1:{api_port}"), stop))
             async with grpc.aio.insecure_channel(f"127.0.0.1:{settings.grpc_port}") as channel:
                 await channel.channel_ready()
+                await until_ready(settings.admin_port)
                 yield settings, metrics_pb2_grpc.MetricsStub(channel)
             stop.set()
 

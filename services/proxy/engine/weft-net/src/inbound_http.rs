@@ -26,7 +26,7 @@ use crate::{
     proxy::Proxy,
     record::Record,
     respond::{AnswerTo, Ended},
-    serve::{Answer, BoxError, Handler, HttpVersion, ServeSettings},
+    serve::{Answer, Handler, HttpVersion, ServeSettings},
     timed::Timed,
     upgrade,
     watch::{InboundWatch, RequestWatch, ResponseWatch, Sent},
@@ -94,27 +94,14 @@ impl Handler for InboundHttp {
             } else {
                 self.respond(request, &mut record).await
             };
-            match result {
-                Ok(mut response) => {
-                    record.answers(&response);
-                    response.body_mut().watch_record(record);
-                    Ok(response)
+            record.concludes(result, |failure| {
+                let labels = self.arrival.server_labels(&self.arrival.port.policy());
+                self.proxy.metrics.inbound_failure(failure, &labels);
+                if failure.is_fatal() {
+                    self.close.notify_one();
                 }
-                Err(Ended::Reset(error)) => {
-                    record.reset(&error);
-                    Err(BoxError::from(error))
-                }
-                Err(Ended::Failed(failure)) => {
-                    let labels = self.arrival.server_labels(&self.arrival.port.policy());
-                    self.proxy.metrics.inbound_failure(&failure, &labels);
-                    if failure.is_fatal() {
-                        self.close.notify_one();
-                    }
-                    let answer = answer_to.answer(&failure);
-                    record.failed(&failure, &answer);
-                    Ok(answer)
-                }
-            }
+                answer_to.answer(failure)
+            })
         })
     }
 }

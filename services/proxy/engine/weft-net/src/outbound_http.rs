@@ -24,7 +24,7 @@ use crate::{
     respond::{AnswerTo, Ended},
     retry,
     routing::{Counts, Routing},
-    serve::{Answer, BoxError, Handler, HttpVersion, ServeSettings},
+    serve::{Answer, Handler, HttpVersion, ServeSettings},
     targets::{Target, TargetLease},
     upgrade,
 };
@@ -62,26 +62,14 @@ impl Handler for Application {
         Box::pin(async move {
             let mut record = Record::begin(&self.connection, &mut request);
             let answer_to = AnswerTo::new(&request, self.connection.proxy.settings.informational_headers);
-            match self.onward.respond(request, &mut record).await {
-                Ok(mut response) => {
-                    record.answers(&response);
-                    response.body_mut().watch_record(record);
-                    Ok(response)
+            let result = self.onward.respond(request, &mut record).await;
+            record.concludes(result, |failure| {
+                self.connection.proxy.metrics.outbound_failure(failure);
+                if failure.is_fatal() {
+                    self.onward.close.notify_one();
                 }
-                Err(Ended::Reset(error)) => {
-                    record.reset(&error);
-                    Err(BoxError::from(error))
-                }
-                Err(Ended::Failed(failure)) => {
-                    self.connection.proxy.metrics.outbound_failure(&failure);
-                    if failure.is_fatal() {
-                        self.onward.close.notify_one();
-                    }
-                    let answer = answer_to.answer(&failure);
-                    record.failed(&failure, &answer);
-                    Ok(answer)
-                }
-            }
+                answer_to.answer(failure)
+            })
         })
     }
 }

@@ -23,10 +23,13 @@ use weft_proto::decision::{Decision, decision::Closer};
 
 use crate::{
     admission::Permit,
+    body::Body,
     endpoint::Endpoint,
     facts::{Connection, End, Facts, Inbound, Routed, Taken},
     observers::Observers,
+    respond::Ended,
     routing::Routing,
+    serve::BoxError,
     watch::Broken,
 };
 
@@ -146,14 +149,35 @@ impl Record {
 
     /// The request is on its way, or answered without. Safe to repeat.
     pub fn dispatched(&mut self) {
-        if let Some(mut observers) = self.observers.take() {
-            observers.dispatched(self);
-            self.observers = Some(observers);
+        self.observe(|observers, record| observers.dispatched(record));
+    }
+
+    /// What the client gets, as the record is told of it. answer: to a failure, which is also counted there.
+    pub fn concludes(
+        mut self: Box<Self>,
+        result: Result<Response<Body>, Ended>,
+        answer: impl FnOnce(&Failure) -> Response<Body>,
+    ) -> Result<Response<Body>, BoxError> {
+        match result {
+            Ok(mut response) => {
+                self.answers(&response);
+                response.body_mut().watch_record(self);
+                Ok(response)
+            }
+            Err(Ended::Reset(error)) => {
+                self.reset(&error);
+                Err(BoxError::from(error))
+            }
+            Err(Ended::Failed(failure)) => {
+                let answer = answer(&failure);
+                self.failed(&failure, &answer);
+                Ok(answer)
+            }
         }
     }
 
     /// Response headers are there.
-    pub fn answers<B>(&mut self, response: &Response<B>) {
+    fn answers<B>(&mut self, response: &Response<B>) {
         let status = response.status().as_u16();
         // Costs a look at the clock, which only those who look on need.
         if self.observers.is_some() || self.facts.is_sample {
@@ -185,7 +209,7 @@ impl Record {
     }
 
     /// The proxy answers by itself.
-    pub fn failed<B>(mut self: Box<Self>, failure: &Failure, answer: &Response<B>) {
+    fn failed<B>(mut self: Box<Self>, failure: &Failure, answer: &Response<B>) {
         let (status, headers) = (answer.status().as_u16(), answer.headers());
         let grpc_status = grpc_status(headers);
         self.dispatched();
@@ -205,7 +229,7 @@ impl Record {
     }
 
     /// The stream's error is passed on to the client.
-    pub fn reset(mut self: Box<Self>, why: &dyn std::fmt::Display) {
+    fn reset(mut self: Box<Self>, why: &dyn std::fmt::Display) {
         self.observe(|observers, record| {
             observers.ended(record, None, Broken { label: "h2(OTHER)", reason: "RESET" }, 0);
         });
