@@ -1,4 +1,4 @@
-"""How a failure that ends the connection reads in each protocol (wire.md 5.7), for tests to compare with."""
+"""How a failure reads in each protocol (wire.md 5.7), for tests to compare with."""
 
 import socket
 from collections.abc import Callable
@@ -45,13 +45,24 @@ PROTOCOLS = pytest.mark.parametrize("ask", [ask_http1, ask_http2, ask_grpc])
 
 def assert_fatal(found: Reply, ask: Ask, status: int, code: int, why: str, *, shows: bool = True) -> None:
     """shows: to a client that may see what the mesh does."""
-    wanted = [("l5d-proxy-error", why), ("l5d-proxy-connection", "close")] if shows else []
+    _assert_failed(found, ask, status, code, why, shows=shows, ends=True)
+
+
+def assert_not_fatal(found: Reply, ask: Ask, status: int, code: int, why: str) -> None:
+    """The connection goes on."""
+    _assert_failed(found, ask, status, code, why, shows=True, ends=False)
+
+
+def _assert_failed(found: Reply, ask: Ask, status: int, code: int, why: str, *, shows: bool, ends: bool) -> None:
+    wanted = [("l5d-proxy-error", why)] if shows else []
+    if shows and ends:
+        wanted.append(("l5d-proxy-connection", "close"))
     if ask is ask_grpc:
         status = 200
         wanted += [("content-type", GRPC_KIND), ("grpc-message", why), ("grpc-status", str(code))]
     else:
         wanted.append(("content-length", "0"))
-    if ask is ask_http1:
+    if ask is ask_http1 and ends:
         wanted.append(("connection", "close"))
     headers = [(name, value) for name, value in found.headers if name not in ("date", ":status")]
     assert (found.status, sorted(headers)) == (status, sorted(wanted))
