@@ -1,11 +1,14 @@
-"""The control plane is killed, part by part, under load: known peers do not notice."""
+"""The control plane is killed or cut off, part by part: known peers do not notice, and `weft check` tells."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +72,43 @@ def test_a_killed_control_plane_part_fails_no_request_between_known_peers(
     assert set(results) == {"200"}, results
     assert results["200"] > 100
     eventually(lambda: _is_ready_again(mesh, namespace), within_s=90)
+
+
+def test_check_warns_while_destination_cannot_follow_the_cluster(mesh: Mesh) -> None:
+    (pid,) = _processes(mesh, "linkerd", "destination", "weft-destination")
+    pod = mesh.pod("bookshop", "traffic")
+    _assert_freshness(mesh, "success")
+    with _no_api_server(pid):
+        # What it then hears of last is an event that it cannot acknowledge.
+        mesh.kubectl("annotate", "service", "-n", "bookshop", "catalog", "test.weft.io/seen=no", "--overwrite")
+        eventually(lambda: _assert_freshness(mesh, "warning"), within_s=40)
+        results = json.loads(mesh.exec_in("bookshop", pod, "traffic", "python", "-c", LOAD, "3"))
+        assert set(results) == {"200"}, results
+    eventually(lambda: _assert_freshness(mesh, "success"), within_s=60)
+    mesh.kubectl("annotate", "service", "-n", "bookshop", "catalog", "test.weft.io/seen-")
+
+
+def _assert_freshness(mesh: Mesh, wanted: str) -> None:
+    # The command's own result is that of all checks, and some may warn of this machine.
+    answer = json.loads(mesh.weft("check", "-o", "json", check=False).stdout)
+    checks = [check for category in answer["categories"] for check in category["checks"]]
+    found = [check["result"] for check in checks if check["description"] == "destination follows the cluster"]
+    assert found == [wanted]
+
+
+@contextlib.contextmanager
+def _no_api_server(pid: int) -> Iterator[None]:
+    """Every packet to the API server from that process's pod is answered with a reset."""
+    variables = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    environ = dict(variable.split("=", 1) for variable in variables if "=" in variable)
+    host, port = environ["KUBERNETES_SERVICE_HOST"], environ["KUBERNETES_SERVICE_PORT"]
+    rule = ["OUTPUT", "-p", "tcp", "-d", host, "--dport", port, "-j", "REJECT", "--reject-with", "tcp-reset"]
+    iptables = ["nsenter", "-t", str(pid), "-n", "iptables", "-w"]
+    subprocess.run([*iptables, "-I", *rule], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*iptables, "-D", *rule], check=True)
 
 
 def _processes(mesh: Mesh, namespace: str, component: str, program: str) -> list[int]:
