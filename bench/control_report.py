@@ -67,12 +67,14 @@ def tables(report: dict[str, Any]) -> str:
     for limit in LIMITS:
         cells = [f"{limit.value(results[name]):g} {limit.unit}" for name in names]
         lines.append(f"| {limit.label} | {limit.linkerd} | {limit.at_most:g} {limit.unit} | {' | '.join(cells)} |")
-    rates = " | ".join(
-        f"{results[name]['certify']['per_s']} ({results[name]['certify']['cpu_us_per_certificate']} µs CPU)"
-        for name in names
-    )
+    certify = [results[name]["certify"] for name in names]
+    rates = " | ".join(str(one["per_s"]) for one in certify)
+    own = " | ".join(f"{one['cpu_us_per_certificate']:,} µs" for one in certify)
+    beside = " | ".join(f"{one['api_server_and_client_cpu_us_per_certificate']:,} µs" for one in certify)
     lines += [
         f"| Certify per second at saturation, at least | | {CERTIFY_PER_S} | {rates} |",
+        f"| CPU of identity per certificate | | {1_000_000 / CERTIFY_PER_S:,g} µs | {own} |",
+        f"| CPU of the API server (the token's review) and of the client, on the other core | | | {beside} |",
         "",
         "| Memory of a replica | " + " | ".join(f"on {name}" for name in names) + " |",
         f"| --- |{' --- |' * len(names)}",

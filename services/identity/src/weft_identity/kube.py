@@ -5,7 +5,8 @@ API objects in, core values out. Sends tokens to the API server only; logs none 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,6 +20,10 @@ from weft_identity.core.refusal import CertifyRefused, RefusalReason
 from weft_identity.ports import ReviewedToken
 
 MESH_AUDIENCE: Final = "identity.l5d.io"
+
+# Each review in flight holds a connection of its own, and making one costs more than a review: when thousands of
+# proxies ask at once, it is quicker to let them wait for a connection that is there.
+_MAX_REVIEWS_IN_FLIGHT: Final = 32
 
 _SELF_ACCESS: Final = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
@@ -39,6 +44,7 @@ class KubeTokenReviews:
 
     kube: KubeClient
     accept_api_tokens: bool = False
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MAX_REVIEWS_IN_FLIGHT), init=False)
 
     async def review(self, token: str) -> ReviewedToken:
         """Raises CertifyRefused."""
@@ -63,7 +69,8 @@ class KubeTokenReviews:
             spec["audiences"] = audiences
         body = {"apiVersion": TOKEN_REVIEWS.api_version, "kind": TOKEN_REVIEWS.kind, "spec": spec}
         try:
-            answer = await self.kube.create(TOKEN_REVIEWS.path(), body)
+            async with self._turns:
+                answer = await self.kube.create(TOKEN_REVIEWS.path(), body)
         except KubeError as error:
             raise CertifyRefused(
                 RefusalReason.REVIEW_FAILED, f"the token cannot be reviewed now: {error.message}"

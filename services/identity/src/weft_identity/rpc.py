@@ -74,6 +74,8 @@ class _SaidOnce:
         return fresh
 
     def forget(self, identity: str) -> None:
+        if not self.seen:
+            return
         for reason in RefusalReason:
             self.seen.pop((identity, reason), None)
 
