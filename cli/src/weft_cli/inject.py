@@ -223,6 +223,7 @@ def _changed(name: str, text: str, change: Callable[[Document], Report], outcome
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = _LINE_WIDTH
+    yaml.brace_single_entry_mapping_in_flow_sequence = True  # as people write them: [{port: 80}]
     yaml.indent(**_indentation(text))
     try:
         documents = [document for document in yaml.load_all(text) if document is not None]

@@ -38,6 +38,7 @@ spec:
       containers:
       - name: price
         image: "shop/price"
+        ports: [{containerPort: 80}]
 ---
 kind: List
 items:
