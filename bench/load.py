@@ -124,10 +124,15 @@ def _h2load(text: str) -> Closed:
     return Closed(int(counts[1]), float(done[1]) * UNIT_S[done[2]], 0)
 
 
-def folder_of_large_file(folder: Path, mib: int = 64) -> Path:
-    """What the opaque case downloads; sparse, so it costs no disk."""
+def folder_of_large_file(folder: Path) -> Path:
+    """What the opaque case downloads."""
     www = folder / "www"
     www.mkdir(exist_ok=True)
-    with (www / "large").open("wb") as file:
-        file.truncate(mib * 1024**2)
+    sparse_file(www / "large", 64 * 1024**2)
     return www
+
+
+def sparse_file(path: Path, size: int) -> None:
+    """size: in bytes, none of which costs disk."""
+    with path.open("wb") as file:
+        file.truncate(size)
