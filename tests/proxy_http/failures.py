@@ -1,7 +1,8 @@
 """How a failure reads in each protocol (wire.md 5.7), for tests to compare with."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol
 
 import pytest
 
@@ -9,27 +10,32 @@ from .clients import Reply, get, http1, is_closed
 from .frames import FrameClient
 
 GRPC_KIND = "application/grpc+proto"
-Ask = Callable[[socket.socket], Reply]
-"""Sends one request. Asserts that a connection which the answer ends does end, as its protocol does that."""
+Headers = Sequence[tuple[str, str]]
 
 
-def ask_http1(stream: socket.socket) -> Reply:
-    reply = http1(stream, get())
+class Ask(Protocol):
+    """Sends one request. Asserts that a connection which the answer ends does end, as its protocol does that."""
+
+    def __call__(self, stream: socket.socket, headers: Headers = ()) -> Reply: ...
+
+
+def ask_http1(stream: socket.socket, headers: Headers = ()) -> Reply:
+    reply = http1(stream, get(headers="".join(f"{name}: {value}\r\n" for name, value in headers)))
     if reply.first("connection") == "close":
         assert is_closed(stream)
     return reply
 
 
-def ask_http2(stream: socket.socket) -> Reply:
+def ask_http2(stream: socket.socket, headers: Headers = ()) -> Reply:
     client = FrameClient(stream)
-    client.send()
+    client.send(headers=headers)
     return _ended(client)
 
 
-def ask_grpc(stream: socket.socket) -> Reply:
+def ask_grpc(stream: socket.socket, headers: Headers = ()) -> Reply:
     client = FrameClient(stream)
     own = [("content-type", GRPC_KIND), ("te", "trailers")]
-    client.send("/a.Service/Call", method="POST", headers=own, body=b"\0\0\0\0\0")
+    client.send("/a.Service/Call", method="POST", headers=[*own, *headers], body=b"\0\0\0\0\0")
     return _ended(client)
 
 

@@ -3,56 +3,87 @@
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
-from weft_proto.linkerd import destination_pb2, http_route_pb2
+from weft_proto.linkerd import destination_pb2, http_route_pb2, tls_route_pb2
 from weft_proto.linkerd import outbound_pb2 as out
 
 from .policies import built_in, socket_message
 
+Endpoint = destination_pb2.WeightedAddr
+QUEUE = out.Queue(capacity=100, failfast_timeout=Duration(seconds=3))
 
-def _backend(ip: str, port: int, identity: str = "") -> out.Backend:
-    queue = out.Queue(capacity=100, failfast_timeout=Duration(seconds=3))
-    forward = destination_pb2.WeightedAddr(addr=socket_message(ip, port), weight=1)
+
+def endpoint(ip: str, port: int, identity: str = "", *, takes_http2: bool = False, authority: str = "") -> Endpoint:
+    """identity: what it must prove to be, over mesh TLS; empty: it is dialled in clear. authority: its override."""
+    found = Endpoint(addr=socket_message(ip, port), weight=1)
     if identity:
-        forward.tls_identity.dns_like_identity.name = identity
-        forward.tls_identity.server_name.name = identity
-    return out.Backend(metadata=built_in("backend"), forward=forward, queue=queue)
+        found.tls_identity.dns_like_identity.name = identity
+        found.tls_identity.server_name.name = identity
+    if takes_http2:
+        found.protocol_hint.h2.SetInParent()
+    if authority:
+        found.authority_override.authority_override = authority
+    return found
 
 
-def _http_route(ip: str, port: int, **rule: Any) -> out.HttpRoute:
+def _backend(of: Endpoint | None) -> out.Backend:
+    """of: None for a backend that did not resolve."""
+    return out.Backend(metadata=built_in("backend"), forward=of, queue=QUEUE)
+
+
+def http_route(of: Endpoint | None, *, path: str = "/", **rule: Any) -> out.HttpRoute:
     """rule: its other fields, such as timeouts and retry."""
-    first = out.HttpRoute.Distribution.FirstAvailable(backends=[out.HttpRoute.RouteBackend(backend=_backend(ip, port))])
-    everything = http_route_pb2.HttpRouteMatch(path=http_route_pb2.PathMatch(prefix="/"))
+    first = out.HttpRoute.Distribution.FirstAvailable(backends=[out.HttpRoute.RouteBackend(backend=_backend(of))])
+    matches = [http_route_pb2.HttpRouteMatch(path=http_route_pb2.PathMatch(prefix=path))]
     distribution = out.HttpRoute.Distribution(first_available=first)
     return out.HttpRoute(
-        metadata=built_in("http"), rules=[out.HttpRoute.Rule(matches=[everything], backends=distribution, **rule)]
+        metadata=built_in("http"), rules=[out.HttpRoute.Rule(matches=matches, backends=distribution, **rule)]
     )
 
 
-def _opaque_route(ip: str, port: int, identity: str = "") -> out.OpaqueRoute:
-    first = out.OpaqueRoute.Distribution.FirstAvailable(
-        backends=[out.OpaqueRoute.RouteBackend(backend=_backend(ip, port, identity))]
-    )
+def _opaque_route(of: Endpoint | None, **rule: Any) -> out.OpaqueRoute:
+    first = out.OpaqueRoute.Distribution.FirstAvailable(backends=[out.OpaqueRoute.RouteBackend(backend=_backend(of))])
     distribution = out.OpaqueRoute.Distribution(first_available=first)
-    return out.OpaqueRoute(metadata=built_in("opaq"), rules=[out.OpaqueRoute.Rule(backends=distribution)])
+    return out.OpaqueRoute(metadata=built_in("opaq"), rules=[out.OpaqueRoute.Rule(backends=distribution, **rule)])
 
 
 def http2(ip: str, port: int) -> out.OutboundPolicy:
-    protocol = out.ProxyProtocol(http2=out.ProxyProtocol.Http2(routes=[_http_route(ip, port)]))
+    protocol = out.ProxyProtocol(http2=out.ProxyProtocol.Http2(routes=[http_route(endpoint(ip, port))]))
     return out.OutboundPolicy(protocol=protocol, metadata=built_in("target"))
 
 
 def detect(ip: str, port: int, **rule: Any) -> out.OutboundPolicy:
     """rule: more fields of the one HTTP rule."""
+    return detect_to(endpoint(ip, port), **rule)
+
+
+def detect_to(of: Endpoint | None, **rule: Any) -> out.OutboundPolicy:
+    """rule: more fields of the one HTTP rule, and the prefix of its path."""
     kind = out.ProxyProtocol.Detect(
         timeout=Duration(seconds=10),
-        opaque=out.ProxyProtocol.Opaque(routes=[_opaque_route(ip, port)]),
-        http1=out.ProxyProtocol.Http1(routes=[_http_route(ip, port, **rule)]),
-        http2=out.ProxyProtocol.Http2(routes=[_http_route(ip, port, **rule)]),
+        opaque=out.ProxyProtocol.Opaque(routes=[_opaque_route(of)]),
+        http1=out.ProxyProtocol.Http1(routes=[http_route(of, **rule)]),
+        http2=out.ProxyProtocol.Http2(routes=[http_route(of, **rule)]),
     )
     return out.OutboundPolicy(protocol=out.ProxyProtocol(detect=kind), metadata=built_in("target"))
 
 
 def opaque(ip: str, port: int, identity: str = "") -> out.OutboundPolicy:
-    """identity: what the endpoint must prove to be, over mesh TLS; without one it is dialled in clear."""
-    protocol = out.ProxyProtocol(opaque=out.ProxyProtocol.Opaque(routes=[_opaque_route(ip, port, identity)]))
+    return opaque_to(endpoint(ip, port, identity))
+
+
+def opaque_to(of: Endpoint | None, **rule: Any) -> out.OutboundPolicy:
+    """rule: more fields of the one rule."""
+    protocol = out.ProxyProtocol(opaque=out.ProxyProtocol.Opaque(routes=[_opaque_route(of, **rule)]))
+    return out.OutboundPolicy(protocol=protocol, metadata=built_in("target"))
+
+
+def tls(names: dict[str, Endpoint]) -> out.OutboundPolicy:
+    """names: an endpoint for each exact server name."""
+    routes = []
+    for name, of in names.items():
+        kind = out.TlsRoute.Distribution
+        first = kind.FirstAvailable(backends=[out.TlsRoute.RouteBackend(backend=_backend(of))])
+        rule = out.TlsRoute.Rule(backends=kind(first_available=first))
+        routes.append(out.TlsRoute(metadata=built_in(name), snis=[tls_route_pb2.SniMatch(exact=name)], rules=[rule]))
+    protocol = out.ProxyProtocol(tls=out.ProxyProtocol.Tls(routes=routes))
     return out.OutboundPolicy(protocol=protocol, metadata=built_in("target"))

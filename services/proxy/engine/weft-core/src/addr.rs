@@ -1,4 +1,4 @@
-//! Addresses and networks between their wire form and `std::net`. Knows nothing of who they belong to.
+//! Addresses, networks and names: their wire form, and what counts as one. Knows nothing of who they belong to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -36,6 +36,16 @@ pub fn wire_socket(addr: SocketAddr) -> net::TcpAddress {
 /// An IPv4 peer of a dual-stack listener shows up as `::ffff:a.b.c.d`; policies and labels speak plain IPv4.
 pub fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// Host names as DNS allows them, and underscores. A trailing dot means nothing.
+pub fn is_dns_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        })
 }
 
 /// A network, compared on the high `prefix` bits.

@@ -16,6 +16,7 @@ pub mod filters;
 pub mod gateway;
 pub mod headers;
 pub mod inbound;
+pub mod ingress;
 pub mod meta;
 pub mod metrics;
 pub mod orig_proto;

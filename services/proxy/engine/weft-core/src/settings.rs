@@ -59,6 +59,8 @@ pub struct Settings {
     pub http2_initial_connection_window: u32,
     pub worker_threads: usize,
     pub metrics_retain_idle: Duration,
+    /// Requests go where `l5d-dst-override` says.
+    pub ingress_mode: bool,
     pub informational_headers: bool,
     pub outbound_metrics_hostname_labels: bool,
     pub inbound_metrics_authority_labels: bool,
@@ -144,6 +146,7 @@ impl Settings {
             http2_initial_connection_window: or(s.http2_initial_connection_window, 1_048_576) as u32,
             worker_threads: or(s.worker_threads, 1),
             metrics_retain_idle: ms_or(s.metrics_retain_idle_ms, 600_000),
+            ingress_mode: s.ingress_mode,
             informational_headers: s.informational_headers,
             outbound_metrics_hostname_labels: s.outbound_metrics_hostname_labels,
             inbound_metrics_authority_labels: s.inbound_metrics_authority_labels,

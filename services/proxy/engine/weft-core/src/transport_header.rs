@@ -4,6 +4,8 @@ use bytes::{BufMut, BytesMut};
 use prost::Message;
 use weft_proto::transport::l5d::io as wire;
 
+use crate::addr::is_dns_name;
+
 pub const PREFACE: &[u8; 23] = b"transport.l5d.io/v1\r\n\r\n";
 pub const ALPN: &[u8] = b"transport.l5d.io/v1";
 const MAX_BODY: usize = 64 * 1024;
@@ -92,15 +94,6 @@ impl TransportHeader {
             session,
         })
     }
-}
-
-fn is_dns_name(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    name.len() <= 253
-        && name.split('.').all(|label| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        })
 }
 
 #[cfg(test)]

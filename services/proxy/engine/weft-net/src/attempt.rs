@@ -1,6 +1,6 @@
 //! One try of a request: choose a backend and an endpoint of it, send, and shape what comes back (wire.md 5.4, 5.5).
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Instant};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Instant};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body as _;
@@ -38,7 +38,8 @@ const MAX_UNSENT: usize = 5;
 /// A request that found its rule, with what each of its tries needs.
 pub struct Tries<'a> {
     pub proxy: &'a Arc<Proxy>,
-    pub dst: SocketAddr,
+    /// What a request is for that names no host.
+    pub host: &'a str,
     pub routing: &'a Routing,
     pub rule: &'a HttpRule,
     pub counts: &'a Counts,
@@ -167,7 +168,7 @@ impl Tries<'_> {
                 orig_proto::set_host(&mut request, authority).ok_or_else(bad)?;
             }
             let may_upgrade = is_http1 && self.switch.is_none() && endpoint.info.hint == ProtocolHint::H2;
-            let upgraded = may_upgrade && orig_proto::upgrade(&mut request, &self.dst.to_string()).is_some();
+            let upgraded = may_upgrade && orig_proto::upgrade(&mut request, self.host).is_some();
             let lease = async {
                 if is_http1 && !upgraded {
                     endpoint.client.http1(endpoint.session(Session::Http1)).await

@@ -1,6 +1,6 @@
 //! Passes on what other clusters send to names behind this proxy (wire.md 5.3): inbound policy first, then outbound routes.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use http::{Request, Response, Version, header};
 use hyper::body::Incoming;
@@ -16,7 +16,7 @@ use crate::{
     connection_record::ConnectionRecord,
     inbound::{Arrival, REVOKED, Revoked, admit, while_admitted},
     outbound::forward_opaque,
-    outbound_http::OutboundHttp,
+    outbound_http::{Destination, OutboundHttp},
     proxy::Proxy,
     record::Record,
     respond::Ended,
@@ -25,24 +25,21 @@ use crate::{
 
 /// Of one connection: a transport header names one destination.
 pub struct Gateway {
-    /// As HTTP writes it.
-    host: String,
+    onward: OutboundHttp,
     /// None when the name is none of ours to pass on to.
-    onward: Option<OutboundHttp>,
+    destination: Option<Destination>,
 }
 
 fn lease(proxy: &Proxy, name: &str, port: u16) -> Option<TargetLease> {
-    let key = || TargetKey::Name(format!("{name}:{port}").into());
-    covers(&proxy.settings.inbound_gateway_suffixes, name).then(|| proxy.targets.lease(key()))
+    covers(&proxy.settings.inbound_gateway_suffixes, name).then(|| proxy.targets.lease(TargetKey::named(name, port)))
 }
 
 impl Gateway {
-    /// here: our own address, for requests that name no host.
-    pub fn new(proxy: &Arc<Proxy>, name: &str, port: u16, here: SocketAddr) -> Self {
+    pub fn new(proxy: &Arc<Proxy>, name: &str, port: u16) -> Self {
         let target = lease(proxy, name, port);
         Self {
-            host: http_authority(name, port),
-            onward: target.map(|target| OutboundHttp::new(proxy.clone(), here, target)),
+            onward: OutboundHttp::new(proxy.clone()),
+            destination: target.map(|target| Destination { target, host: http_authority(name, port) }),
         }
     }
 
@@ -53,21 +50,21 @@ impl Gateway {
         mut request: Request<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Ended> {
-        let onward = self.onward.as_ref().ok_or(Failure::GatewayDomain)?;
+        let destination = self.destination.as_ref().ok_or(Failure::GatewayDomain)?;
         let own = proxy.settings.local_identity.as_str();
         if client_id == own || has_passed(request.headers(), own) {
             return Err(Failure::GatewayLoop.into());
         }
-        if onward.target().discovered().await.refusal.is_some() {
+        if destination.target.discovered().await.refusal.is_some() {
             return Err(Failure::GatewayDomain.into());
         }
         let invalid = || Failure::InvalidRequest("the request names an impossible host");
         let mark = forwarded(own, client_id, host_of(&request)).ok_or_else(invalid)?;
         request.headers_mut().append(header::FORWARDED, mark);
         if request.version() != Version::HTTP_2 {
-            set_host(&mut request, &self.host).ok_or_else(invalid)?;
+            set_host(&mut request, &destination.host).ok_or_else(invalid)?;
         }
-        onward.respond(request, record).await
+        self.onward.respond(destination, request, record).await
     }
 }
 

@@ -212,7 +212,7 @@ async fn direct(proxy: &Arc<Proxy>, stream: TcpStream, client: SocketAddr, dst: 
         let Some(version) = session else {
             return gateway::forward(proxy, &arrival, name, header.port, conn).await;
         };
-        let onward = Onward::Gateway(Gateway::new(proxy, name, header.port, dst));
+        let onward = Onward::Gateway(Gateway::new(proxy, name, header.port));
         inbound_http::serve(proxy.clone(), arrival, onward, conn, version).await;
         return Ok(());
     }

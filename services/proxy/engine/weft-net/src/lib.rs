@@ -29,6 +29,7 @@ mod identity;
 mod in_flight;
 mod inbound;
 mod inbound_http;
+mod ingress;
 mod listen;
 mod metrics;
 mod observers;

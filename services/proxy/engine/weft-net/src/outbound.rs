@@ -20,7 +20,7 @@ use crate::{
     connection_record::ConnectionRecord,
     endpoint::Endpoint,
     exchange::{ExchangeMetrics, splice_counted},
-    outbound_http,
+    ingress, outbound_http,
     proxy::Proxy,
     routing::Routing,
     serve::HttpVersion,
@@ -48,15 +48,18 @@ pub async fn connection(proxy: Arc<Proxy>, stream: TcpStream) {
         let fields = [("dst", dst.to_string())];
         return proxy.events.log(Level::Warn, "outbound", why, &fields);
     }
+    let mut conn = Conn::new(Transport::Plain(Rewound { seen: Default::default(), io: stream }));
+    let mut labels = Labels::default().with("direction", "outbound").with("peer", "src");
+    target_labels(dst, &mut labels);
+    conn.measure(proxy.metrics.transport(&labels.with("tls", "no_identity").with("no_tls_reason", "loopback")));
+    if proxy.settings.ingress_mode {
+        return ingress::connection(proxy, dst, conn).await;
+    }
     let target = proxy.targets.lease(TargetKey::OriginalDst(dst));
     let routing = tokio::select! {
         routing = target.discovered() => routing,
         () = proxy.drain.begun() => return,
     };
-    let mut conn = Conn::new(Transport::Plain(Rewound { seen: Default::default(), io: stream }));
-    let mut labels = Labels::default().with("direction", "outbound").with("peer", "src");
-    target_labels(dst, &mut labels);
-    conn.measure(proxy.metrics.transport(&labels.with("tls", "no_identity").with("no_tls_reason", "loopback")));
     dispatch(proxy, dst, target, routing, conn).await;
 }
 
@@ -70,7 +73,7 @@ fn refused(proxy: &Proxy, dst: SocketAddr) -> Result<(), &'static str> {
     if is_own_listener { Err("refused a connection to our own listener") } else { Ok(()) }
 }
 
-fn count_error(proxy: &Proxy, dst: SocketAddr, error: &str) {
+pub fn count_error(proxy: &Proxy, dst: SocketAddr, error: &str) {
     let mut labels = Labels::default();
     target_labels(dst, &mut labels);
     proxy.metrics.outbound_tcp_errors.series(&labels.with("error", error)).incr();
@@ -136,7 +139,7 @@ async fn dispatch(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, routi
     outbound_http::serve(proxy, dst, target, conn, version).await;
 }
 
-/// Bytes that came through a gateway. False when the target takes none.
+/// Bytes that came through a gateway or from an ingress. False when the target takes none.
 pub async fn forward_opaque(
     proxy: &Arc<Proxy>,
     dst: SocketAddr,

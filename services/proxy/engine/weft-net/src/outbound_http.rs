@@ -25,34 +25,59 @@ use crate::{
     retry,
     routing::{Counts, Routing},
     serve::{Answer, Handler, HttpVersion, ServeSettings},
-    targets::{Target, TargetLease},
+    targets::TargetLease,
     upgrade,
 };
 
 pub async fn serve(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, conn: Conn, version: HttpVersion) {
     let connection = Connection::outbound(&proxy, &conn, dst, version.label());
-    let onward = OutboundHttp::new(proxy.clone(), dst, target);
-    let handler = Arc::new(Application { connection, onward });
+    let destination = Destination { target, host: dst.to_string() };
+    let handler = Arc::new(Application { connection, onward: OutboundHttp::new(proxy.clone()), destination });
+    serve_application(&proxy, conn, version, handler.clone(), &handler.onward).await;
+}
+
+/// onward: where the handler's requests go on, which may end the connection.
+pub async fn serve_application<H: Handler>(
+    proxy: &Proxy,
+    conn: Conn,
+    version: HttpVersion,
+    handler: Arc<H>,
+    onward: &OutboundHttp,
+) {
     let settings = ServeSettings {
         http2: &proxy.settings.outbound_server_http2,
         max_header_bytes: proxy.settings.max_header_bytes,
         head_timeout: proxy.settings.outbound_detect_timeout,
     };
     // The client's own connection errors are its own: the socket counts them.
-    let _ = crate::serve::serve(conn, version, handler.clone(), settings, &proxy.drain, &handler.onward.close).await;
+    let _ = crate::serve::serve(conn, version, handler, settings, &proxy.drain, &onward.close).await;
 }
 
 /// One connection of the application.
 struct Application {
     connection: Arc<Connection>,
     onward: OutboundHttp,
+    destination: Destination,
 }
 
-/// Where the requests of one connection go.
+/// Where requests go.
+pub struct Destination {
+    pub target: TargetLease,
+    /// What a request is for that names no host.
+    pub host: String,
+}
+
+/// The rule that takes a request.
+struct Matched<'a> {
+    rule: &'a HttpRule,
+    /// Length of the path prefix that matched, if that is how it matched.
+    prefix: Option<usize>,
+    counts: Counts,
+}
+
+/// How the requests of one connection go on.
 pub struct OutboundHttp {
     proxy: Arc<Proxy>,
-    dst: SocketAddr,
-    target: TargetLease,
     /// Ends the connection once what is in flight is answered.
     close: Notify,
 }
@@ -62,32 +87,35 @@ impl Handler for Application {
         Box::pin(async move {
             let mut record = Record::begin(&self.connection, &mut request);
             let answer_to = AnswerTo::new(&request, self.connection.proxy.settings.informational_headers);
-            let result = self.onward.respond(request, &mut record).await;
-            record.concludes(result, |failure| {
-                self.connection.proxy.metrics.outbound_failure(failure);
-                if failure.is_fatal() {
-                    self.onward.close.notify_one();
-                }
-                answer_to.answer(failure)
-            })
+            let result = self.onward.respond(&self.destination, request, &mut record).await;
+            record.concludes(result, |failure| self.onward.failed(failure, &answer_to))
         })
     }
 }
 
 impl OutboundHttp {
-    /// dst: where requests without a host are sent to.
-    pub fn new(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease) -> Self {
-        Self { proxy, dst, target, close: Notify::new() }
+    pub fn new(proxy: Arc<Proxy>) -> Self {
+        Self { proxy, close: Notify::new() }
     }
 
-    pub fn target(&self) -> &Target {
-        &self.target
+    /// Counts a failure and answers the application with it.
+    pub fn failed(&self, failure: &Failure, answer_to: &AnswerTo) -> Response<Body> {
+        self.proxy.metrics.outbound_failure(failure);
+        if failure.is_fatal() {
+            self.close.notify_one();
+        }
+        answer_to.answer(failure)
     }
 
     /// record: of the request, wherever it came in; what is decided and tried here is noted there.
-    pub async fn respond(&self, mut request: Request<Incoming>, record: &mut Record) -> Result<Response<Body>, Ended> {
+    pub async fn respond(
+        &self,
+        destination: &Destination,
+        mut request: Request<Incoming>,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Ended> {
         let _admitted = self.proxy.outbound_requests.admit()?;
-        let routing = self.target.discovered().await;
+        let routing = destination.target.discovered().await;
         record.routed(&routing);
         if let Some(reason) = &routing.refusal {
             return Err(Failure::BackendUnusable(reason.clone()).into());
@@ -111,7 +139,8 @@ impl OutboundHttp {
         record.takes(rule.id);
         let counts = routing.counts(rule, labelled);
         let watch = counts.clone().started(started);
-        match self.carry(&routing, rule, prefix, &counts, request, record).await {
+        let matched = Matched { rule, prefix, counts };
+        match self.carry(destination, &routing, &matched, request, record).await {
             Ok(mut response) => {
                 response.body_mut().watch_route(watch);
                 Ok(response)
@@ -125,13 +154,13 @@ impl OutboundHttp {
 
     async fn carry(
         &self,
+        destination: &Destination,
         routing: &Routing,
-        rule: &HttpRule,
-        prefix: Option<usize>,
-        counts: &Counts,
+        matched: &Matched<'_>,
         mut request: Request<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Ended> {
+        let Matched { rule, prefix, counts } = matched;
         let switch = upgrade::asked(&mut request);
         if switch.is_none() {
             headers::strip_hop_by_hop(request.headers_mut());
@@ -142,16 +171,16 @@ impl OutboundHttp {
             plan = plan.overridden(request.headers_mut());
         }
         if !rule.filters.is_empty() {
-            rule.filters.request(&mut request, prefix, &mut Rng(self.proxy.random()))?;
+            rule.filters.request(&mut request, *prefix, &mut Rng(self.proxy.random()))?;
         }
         let mut tries = Tries {
             proxy: &self.proxy,
-            dst: self.dst,
+            host: &destination.host,
             routing,
             rule,
             counts,
             record,
-            prefix,
+            prefix: *prefix,
             required_id,
             method: request.method().clone(),
             version: request.version(),
@@ -179,9 +208,10 @@ fn routes(protocol: &ClientProtocol, version: Version) -> Result<&HttpRoutes, Fa
         ClientProtocol::Detect { http1, http2, .. } => Ok(if version == Version::HTTP_2 { http2 } else { http1 }),
         ClientProtocol::Http1(routes) | ClientProtocol::Http2(routes) | ClientProtocol::Grpc(routes) => Ok(routes),
         ClientProtocol::Invalid(reason) => Err(Failure::InvalidPolicy(reason.clone())),
-        // The policy changed under a running connection; the client's next one is treated as it says now.
+        // The policy changed under a running connection, whose next one is treated as it says now; or an ingress, which
+        // looks at requests before it knows the policy, was asked for HTTP with what takes none.
         ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => {
-            Err(Failure::InvalidPolicy("the target no longer speaks HTTP".to_owned()))
+            Err(Failure::InvalidPolicy("the target does not speak HTTP".to_owned()))
         }
     }
 }

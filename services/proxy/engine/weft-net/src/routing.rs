@@ -73,7 +73,8 @@ pub struct RouteWatch {
 }
 
 impl Routing {
-    /// dst: None for a target by name, which leads nowhere unless the control plane knows it.
+    /// dst: None for a target by name, which leads nowhere unless the control plane knows it. Of its `name:port` routes
+    /// and profiles need the port.
     pub fn new(proxy: &Arc<Proxy>, dst: Option<SocketAddr>, answer: &SetOutboundTarget, before: Option<&Self>) -> Self {
         let is_unknown = answer.policy.is_none() && answer.profile.as_ref().is_none_or(|p| p.endpoint.is_none());
         let refusal = match dst {
@@ -84,7 +85,9 @@ impl Routing {
             Some(reason) => ClientPolicy::invalid(reason),
             None => {
                 let local = &proxy.settings.inbound_ips;
-                let dst = dst.unwrap_or(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0));
+                let port =
+                    || answer.authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default();
+                let dst = dst.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port()));
                 ClientPolicy::compile(dst, answer.policy.as_ref(), answer.profile.as_ref(), local)
             }
         };

@@ -31,6 +31,10 @@ pub enum TargetKey {
 pub type TargetLease = Lease<TargetKey, Target>;
 
 impl TargetKey {
+    pub fn named(name: &str, port: u16) -> Self {
+        Self::Name(format!("{name}:{port}").into())
+    }
+
     /// original_dst and authority of the messages about a target.
     fn to_wire(&self) -> (Option<TcpAddress>, String) {
         match self {
