@@ -144,6 +144,11 @@ FAMILIES: Final[dict[str, Family]] = {
         "counter", frozenset({"session_protocol", "target_port", "target_name", "client_id"})
     ),
     **_balancer("outbound_tls_balancer", frozenset({"concrete"})),
+    **_balancer("control_identity_balancer", frozenset({"addr"})),
+    **_balancer("control_destination_balancer", frozenset({"addr"})),
+    **_balancer("control_policy_balancer", frozenset({"addr"})),
+    **_balancer("opentelemetry_balancer", frozenset({"addr"})),
+    "outbound_tcp_transfer_cost_bytes": Family("counter", frozenset({"op", "zone_locality"})),
     "outbound_tls_route_open": Family("counter", PARENT | ROUTE | {"hostname"}),
     "outbound_tls_route_close": Family("counter", PARENT | ROUTE | {"hostname", "error"}),
     "outbound_tcp_route_open": Family("counter", PARENT | ROUTE | {"target_ip", "target_port"}),

@@ -23,6 +23,7 @@ ABSENT = {
     "inbound_http_route_not_found",
     "inbound_tcp_authz_terminate",
     "outbound_tcp_route_close",
+    *(name for name in FAMILIES if name.startswith("opentelemetry_")),
 }
 
 

@@ -107,6 +107,15 @@ impl EndpointInfo {
             && (self.opaque_transport.is_some() || self.authority_override.is_some())
     }
 
+    /// What its traffic costs, as `outbound_tcp_transfer_cost_bytes_total` calls it.
+    pub fn zone_locality(&self) -> &'static str {
+        match self.labels.get("zone_locality").map(String::as_str) {
+            Some("local") => "Local",
+            Some("remote") => "Remote",
+            _ => "Unknown",
+        }
+    }
+
     /// TARGET, TLS_OUT and DST labels of this endpoint.
     pub fn labels(&self, labels: &mut Labels) {
         target_labels(self.addr, labels);

@@ -8,6 +8,7 @@ use std::{
 use weft_core::{
     metrics::{Counter, Family, Gauge, Histogram, Kind, Labels, Registry},
     outbound::Carries,
+    settings::ControlService,
 };
 
 use crate::discovery::Subject;
@@ -81,27 +82,61 @@ impl BalancerFamilies {
             }
             Carries::Tls => labels.add("concrete", path),
         }
-        let state = |state| self.endpoints.series(&Labels::default().with("endpoint_state", state).and(&labels));
-        let op = |op| self.updates.series(&Labels::default().with("op", op).and(&labels));
+        self.series(&labels, failfast)
+    }
+
+    fn series(&self, labels: &Labels, failfast: Duration) -> BalancerMetrics {
+        let state = |state| self.endpoints.series(&Labels::default().with("endpoint_state", state).and(labels));
+        let op = |op| self.updates.series(&Labels::default().with("op", op).and(labels));
         let metrics = BalancerMetrics {
             ready: state("ready"),
             pending: state("pending"),
-            known: self.known.series(&labels),
+            known: self.known.series(labels),
             resets: op("Reset"),
             adds: op("Add"),
             removes: op("Remove"),
-            length: self.length.series(&labels),
-            requests: self.requests.series(&labels),
-            latency: self.latency.series(&labels),
-            open: self.open.series(&labels),
-            shut: self.shut.series(&labels),
-            open_time: self.open_time.series(&labels),
-            shut_time: self.shut_time.series(&labels),
-            _timeout: self.timeout.series(&labels),
+            length: self.length.series(labels),
+            requests: self.requests.series(labels),
+            latency: self.latency.series(labels),
+            open: self.open.series(labels),
+            shut: self.shut.series(labels),
+            open_time: self.open_time.series(labels),
+            shut_time: self.shut_time.series(labels),
+            _timeout: self.timeout.series(labels),
         };
         metrics._timeout.set(failfast.as_secs() as i64);
         metrics.gate(true);
         metrics
+    }
+}
+
+/// Of the services of the control plane, each with families of its own.
+pub struct ControlBalancerFamilies {
+    identity: BalancerFamilies,
+    destination: BalancerFamilies,
+    policy: BalancerFamilies,
+    trace_collector: BalancerFamilies,
+}
+
+impl ControlBalancerFamilies {
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            identity: families!(registry, "control_identity_balancer"),
+            destination: families!(registry, "control_destination_balancer"),
+            policy: families!(registry, "control_policy_balancer"),
+            trace_collector: families!(registry, "opentelemetry_balancer"),
+        }
+    }
+
+    pub fn balancer(&self, service: &ControlService, failfast: Duration) -> BalancerMetrics {
+        let families = match service.name.as_str() {
+            "identity" => &self.identity,
+            "destination" => &self.destination,
+            "policy" => &self.policy,
+            _ => &self.trace_collector,
+        };
+        let labels = Labels::default().with("addr", &format!("{}:{}", service.host, service.port));
+        families.series(&labels, failfast)
     }
 }
 

@@ -218,7 +218,7 @@ impl AsyncRead for Conn {
         match &result {
             Ok(()) => {
                 if let Some(metrics) = &self.metrics {
-                    metrics.read.add((buf.filled().len() - before) as u64);
+                    metrics.has_read(buf.filled().len() - before);
                 }
             }
             Err(error) => self.note(error),
@@ -232,7 +232,7 @@ impl Conn {
         match &result {
             Poll::Ready(Ok(count)) => {
                 if let Some(metrics) = &self.metrics {
-                    metrics.write.add(*count as u64);
+                    metrics.has_written(*count);
                 }
             }
             Poll::Ready(Err(error)) => self.note(error),

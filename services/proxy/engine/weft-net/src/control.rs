@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use weft_core::{endpoint::ServerId, settings::ControlService};
 use weft_proto::engine::log::Level;
 
-use crate::{connect::Connector, proxy::Proxy, splice::splice};
+use crate::{connect::Connector, control_balancer::ControlBalancer, proxy::Proxy, splice::splice};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -27,6 +27,8 @@ pub fn bind(service: &ControlService) -> io::Result<StdListener> {
 
 pub async fn run(proxy: Arc<Proxy>, index: usize, listener: StdListener) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
+    let service = &proxy.settings.control_services[index];
+    let balancer = Arc::new(ControlBalancer::new(proxy.metrics.control_balancer(service, CONNECT_TIMEOUT)));
     loop {
         let (stream, _) = listener.accept().await?;
         if !is_ourselves(&stream) {
@@ -34,10 +36,10 @@ pub async fn run(proxy: Arc<Proxy>, index: usize, listener: StdListener) -> io::
             proxy.events.log(Level::Warn, "control", "refused a foreign process on a control tunnel", &[]);
             continue;
         }
-        let proxy = proxy.clone();
+        let (proxy, balancer) = (proxy.clone(), balancer.clone());
         tokio::spawn(async move {
             let service = &proxy.settings.control_services[index];
-            if let Err(error) = carry(&proxy, service, stream).await {
+            if let Err(error) = carry(&proxy, service, &balancer, stream).await {
                 let fields = [("service", service.name.clone()), ("error", error.to_string())];
                 proxy.events.log(Level::Debug, "control", "control tunnel closed", &fields);
             }
@@ -50,8 +52,15 @@ fn is_ourselves(stream: &UnixStream) -> bool {
     pid.and_then(|pid| u32::try_from(pid).ok()) == Some(std::process::id())
 }
 
-async fn carry(proxy: &Proxy, service: &ControlService, mut local: UnixStream) -> io::Result<()> {
-    let addrs = proxy.dns()?.resolve(service, &proxy.metrics).await?;
+async fn carry(
+    proxy: &Proxy,
+    service: &ControlService,
+    balancer: &ControlBalancer,
+    mut local: UnixStream,
+) -> io::Result<()> {
+    let waiting = balancer.waits();
+    let addrs = proxy.dns()?.resolve(service, &proxy.metrics).await.inspect_err(|_| balancer.unreachable())?;
+    balancer.resolved(&addrs);
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{}: no address", service.host));
     for addr in spread(addrs) {
         let tls = service.server_name.as_ref().map(|name| {
@@ -68,10 +77,15 @@ async fn carry(proxy: &Proxy, service: &ControlService, mut local: UnixStream) -
             identity: proxy.identity.clone(),
         };
         match connector.connect(None).await {
-            Ok(mut conn) => return splice(&mut local, &mut conn).await,
+            Ok(mut conn) => {
+                waiting.passed();
+                let _connected = balancer.connected(addr);
+                return splice(&mut local, &mut conn).await;
+            }
             Err(failure) => last = io::Error::other(failure.to_string()),
         }
     }
+    balancer.unreachable();
     Err(last)
 }
 

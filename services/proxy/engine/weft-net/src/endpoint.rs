@@ -88,7 +88,7 @@ impl Endpoint {
             header: header_target(&info),
             timeout: settings.outbound_connect_timeout,
             keepalive: settings.outbound_connect_keepalive,
-            metrics: Some(proxy.metrics.transport(&transport)),
+            metrics: Some(proxy.metrics.transport_to_zone(&transport, info.zone_locality())),
             identity: proxy.identity.clone(),
         };
         let client = ClientSettings {

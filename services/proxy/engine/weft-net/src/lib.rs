@@ -14,6 +14,7 @@ mod conn;
 mod connect;
 mod connection_record;
 mod control;
+mod control_balancer;
 mod deadlines;
 mod discovery;
 mod dns;

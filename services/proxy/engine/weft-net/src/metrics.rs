@@ -9,10 +9,11 @@ use weft_core::{
         RouteFamilies, RouteKind,
     },
     outbound::Carries,
+    settings::ControlService,
 };
 
 use crate::{
-    balancer_metrics::{BalancerFamilies, BalancerMetrics},
+    balancer_metrics::{BalancerFamilies, BalancerMetrics, ControlBalancerFamilies},
     discovery::Subject,
 };
 
@@ -41,6 +42,7 @@ pub struct Metrics {
     read: Arc<Family<Counter>>,
     write: Arc<Family<Counter>>,
     close: Arc<Family<Counter>>,
+    transfer_cost: Arc<Family<Counter>>,
     pub inbound_detect: Detect,
     pub outbound_detect: Detect,
     pub outbound_protocol: Arc<Family<Counter>>,
@@ -56,6 +58,7 @@ pub struct Metrics {
     http_balancers: BalancerFamilies,
     tcp_balancers: BalancerFamilies,
     tls_balancers: BalancerFamilies,
+    control_balancers: ControlBalancerFamilies,
     /// By client address, so that clients which still lack a proxy can be found.
     pub unmeshed: Arc<Family<Counter>>,
     pub exchanges: Arc<Family<Counter>>,
@@ -118,6 +121,10 @@ impl Metrics {
             read: counter("tcp_read_bytes_total", "Total bytes read from peers."),
             write: counter("tcp_write_bytes_total", "Total bytes written to peers."),
             close: counter("tcp_close_total", "Total count of closed connections."),
+            transfer_cost: counter(
+                "outbound_tcp_transfer_cost_bytes_total",
+                "Bytes to and from endpoints, by whether they are in this proxy's zone.",
+            ),
             inbound_detect: detect("inbound_tcp_detect_http_duration_seconds", "inbound_tcp_detect_http_results_total"),
             outbound_detect: detect(
                 "outbound_tcp_detect_http_duration_seconds",
@@ -142,6 +149,7 @@ impl Metrics {
             http_balancers: BalancerFamilies::new(&registry, Carries::Http),
             tcp_balancers: BalancerFamilies::new(&registry, Carries::Tcp),
             tls_balancers: BalancerFamilies::new(&registry, Carries::Tls),
+            control_balancers: ControlBalancerFamilies::new(&registry),
             unmeshed: counter(
                 "weft_inbound_unmeshed_total",
                 "Requests, and connections of opaque bytes, that were permitted without mesh TLS.",
@@ -163,14 +171,25 @@ impl Metrics {
     }
 
     pub fn transport(&self, labels: &Labels) -> Arc<TransportMetrics> {
-        Arc::new(TransportMetrics {
+        Arc::new(self.transport_series(labels, None))
+    }
+
+    /// Of connections to an endpoint, whose bytes also count for its zone. locality: `Local`, `Remote` or `Unknown`.
+    pub fn transport_to_zone(&self, labels: &Labels, locality: &str) -> Arc<TransportMetrics> {
+        let cost = |op| self.transfer_cost.series(&Labels::default().with("op", op).with("zone_locality", locality));
+        Arc::new(self.transport_series(labels, Some(TransferCost { received: cost("Recv"), sent: cost("Send") })))
+    }
+
+    fn transport_series(&self, labels: &Labels, cost: Option<TransferCost>) -> TransportMetrics {
+        TransportMetrics {
             open: self.open.series(labels),
             open_now: self.open_now.series(labels),
             read: self.read.series(labels),
             write: self.write.series(labels),
             close: self.close.clone(),
             labels: labels.clone(),
-        })
+            cost,
+        }
     }
 
     /// The series of a balancer, made when it is.
@@ -181,6 +200,11 @@ impl Metrics {
             Carries::Tls => &self.tls_balancers,
         };
         families.balancer(subject, failfast)
+    }
+
+    /// Of the connections to a service of the control plane. failfast: how long one may take.
+    pub fn control_balancer(&self, service: &ControlService, failfast: Duration) -> BalancerMetrics {
+        self.control_balancers.balancer(service, failfast)
     }
 
     pub fn inbound_failure(&self, failure: &Failure, labels: &Labels) {
@@ -200,16 +224,37 @@ impl Metrics {
 pub struct TransportMetrics {
     open: Arc<Counter>,
     open_now: Arc<Gauge>,
-    pub read: Arc<Counter>,
-    pub write: Arc<Counter>,
+    read: Arc<Counter>,
+    write: Arc<Counter>,
     close: Arc<Family<Counter>>,
     labels: Labels,
+    cost: Option<TransferCost>,
+}
+
+/// Bytes to and from one zone.
+struct TransferCost {
+    received: Arc<Counter>,
+    sent: Arc<Counter>,
 }
 
 impl TransportMetrics {
     pub fn opened(&self) {
         self.open.incr();
         self.open_now.add(1);
+    }
+
+    pub fn has_read(&self, bytes: usize) {
+        self.read.add(bytes as u64);
+        if let Some(cost) = &self.cost {
+            cost.received.add(bytes as u64);
+        }
+    }
+
+    pub fn has_written(&self, bytes: usize) {
+        self.write.add(bytes as u64);
+        if let Some(cost) = &self.cost {
+            cost.sent.add(bytes as u64);
+        }
     }
 
     /// errno: empty on a clean close.
