@@ -338,7 +338,11 @@ pub fn generate_key_and_csr(local_name: &str) -> Result<(Vec<u8>, Vec<u8>), Stri
 
 #[cfg(test)]
 mod tests {
+    use rustls::{ClientConnection, NamedGroup, ServerConnection, crypto::SupportedKxGroup};
+
     use super::*;
+
+    const NAME: &str = "web.shop";
 
     fn presented(not_after_s: i64) -> Presented {
         let key = rcgen::KeyPair::generate().unwrap();
@@ -360,5 +364,68 @@ mod tests {
         assert!(is_brought(&fresh, SignatureScheme::ECDSA_NISTP256_SHA256));
         assert!(!is_brought(&fresh, SignatureScheme::ED25519));
         assert!(!is_brought(&presented(now_s() - 1), SignatureScheme::ECDSA_NISTP256_SHA256));
+    }
+
+    type Groups = Vec<&'static dyn SupportedKxGroup>;
+
+    /// Proxies with one certificate, each knowing the groups that are given.
+    fn proxies<const N: usize>(groups: [Groups; N]) -> [IdentityStore; N] {
+        let (ca_key, key) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let anchor = ca.self_signed(&ca_key).unwrap();
+        let leaf = rcgen::CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&key, &rcgen::Issuer::new(ca, ca_key)).unwrap();
+        groups.map(|kx_groups| {
+            let mut store = IdentityStore::new(NAME, &anchor.pem()).unwrap();
+            store.provider = Arc::new(CryptoProvider { kx_groups, ..(*provider()).clone() });
+            let (leaf_der, private_key_pkcs8) = (leaf.der().to_vec(), key.serialize_der());
+            store.set_identity(&SetIdentity { leaf_der, private_key_pkcs8, ..SetIdentity::default() }).unwrap();
+            store
+        })
+    }
+
+    /// The group that a handshake settles on.
+    fn agreed(client: Groups, server: Groups) -> NamedGroup {
+        let [client, server] = proxies([client, server]);
+        let config = client.client_config(&ServerId { san: NAME.into(), sni: NAME.into() }, true).unwrap();
+        let mut client = ClientConnection::new(config, NAME.try_into().unwrap()).unwrap();
+        let config = server.current().direct_server.clone().unwrap();
+        let mut server = ServerConnection::new(config).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            let mut unread = &bytes[..];
+            while !unread.is_empty() {
+                server.read_tls(&mut unread).unwrap();
+                server.process_new_packets().unwrap();
+            }
+            let mut bytes = Vec::new();
+            server.write_tls(&mut bytes).unwrap();
+            let mut unread = &bytes[..];
+            while !unread.is_empty() {
+                client.read_tls(&mut unread).unwrap();
+                client.process_new_packets().unwrap();
+            }
+        }
+        let group = client.negotiated_key_exchange_group().unwrap().name();
+        assert_eq!(server.negotiated_key_exchange_group().unwrap().name(), group);
+        group
+    }
+
+    #[test]
+    fn two_of_us_exchange_keys_by_the_post_quantum_hybrid() {
+        let ours = provider().kx_groups.clone();
+        assert_eq!(agreed(ours.clone(), ours), NamedGroup::X25519MLKEM768);
+    }
+
+    #[test]
+    fn a_peer_without_the_hybrid_is_met_with_what_it_has() {
+        let ours = provider().kx_groups.clone();
+        for group in [NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1] {
+            let only = || vec![*ours.iter().find(|ours| ours.name() == group).unwrap()];
+            assert_eq!(agreed(ours.clone(), only()), group, "as client");
+            assert_eq!(agreed(only(), ours.clone()), group, "as server");
+        }
     }
 }
