@@ -194,7 +194,7 @@ def summary(
 ) -> dict[str, Any]:
     """One object per peer and case; medians over rounds; units in the names."""
     rows = []
-    direct = {case: results["direct", case] for case in Case} if any(p.name == "direct" for p in names) else {}
+    direct = {case: results["direct", case] for case in Case if ("direct", case) in results}
     for peer in names:
         for case in Case:
             if (peer.name, case) not in results:
@@ -213,7 +213,7 @@ def summary(
             row.update({f"{side}_cpu_us_per_request": round(median(all_), 1) for side, all_ in found.cpu_us.items()})
             row.update({f"{side}_cpu_s_per_gib": round(median(all_), 3) for side, all_ in found.cpu_s_per_gib.items()})
             for rate, latencies in found.latencies.items():
-                base = direct[case].latencies.get(rate, []) if direct else []
+                base = direct[case].latencies.get(rate, []) if case in direct else []
                 for name in ("p50", "p99", "p999"):
                     value = median(getattr(latency, f"{name}_ms") for latency in latencies)
                     row[f"{name}_at_{rate}_rps_ms"] = round(value, 3)
