@@ -25,12 +25,17 @@ def endpoint(ip: str, port: int, identity: str = "", *, takes_http2: bool = Fals
     return found
 
 
-def _backend(of: Endpoint | None) -> out.Backend:
-    """of: None for a backend that did not resolve."""
-    return out.Backend(metadata=built_in("backend"), forward=of, queue=QUEUE)
+def _backend(of: Endpoint | str | None) -> out.Backend:
+    """of: an endpoint, the discovery path of several, or None for a backend that did not resolve."""
+    if not isinstance(of, str):
+        return out.Backend(metadata=built_in("backend"), forward=of, queue=QUEUE)
+    kind = out.Backend.BalanceP2c
+    ewma = kind.PeakEwma(default_rtt=Duration(nanos=30_000_000), decay=Duration(seconds=10))
+    discovery = out.Backend.EndpointDiscovery(dst=out.Backend.EndpointDiscovery.DestinationGet(path=of))
+    return out.Backend(metadata=built_in("backend"), balancer=kind(discovery=discovery, peak_ewma=ewma), queue=QUEUE)
 
 
-def http_route(of: Endpoint | None, *, path: str = "/", **rule: Any) -> out.HttpRoute:
+def http_route(of: Endpoint | str | None, *, path: str = "/", **rule: Any) -> out.HttpRoute:
     """rule: its other fields, such as timeouts and retry."""
     first = out.HttpRoute.Distribution.FirstAvailable(backends=[out.HttpRoute.RouteBackend(backend=_backend(of))])
     matches = [http_route_pb2.HttpRouteMatch(path=http_route_pb2.PathMatch(prefix=path))]
@@ -40,7 +45,7 @@ def http_route(of: Endpoint | None, *, path: str = "/", **rule: Any) -> out.Http
     )
 
 
-def _opaque_route(of: Endpoint | None, **rule: Any) -> out.OpaqueRoute:
+def _opaque_route(of: Endpoint | str | None, **rule: Any) -> out.OpaqueRoute:
     first = out.OpaqueRoute.Distribution.FirstAvailable(backends=[out.OpaqueRoute.RouteBackend(backend=_backend(of))])
     distribution = out.OpaqueRoute.Distribution(first_available=first)
     return out.OpaqueRoute(metadata=built_in("opaq"), rules=[out.OpaqueRoute.Rule(backends=distribution, **rule)])
@@ -56,7 +61,7 @@ def detect(ip: str, port: int, **rule: Any) -> out.OutboundPolicy:
     return detect_to(endpoint(ip, port), **rule)
 
 
-def detect_to(of: Endpoint | None, **rule: Any) -> out.OutboundPolicy:
+def detect_to(of: Endpoint | str | None, **rule: Any) -> out.OutboundPolicy:
     """rule: more fields of the one HTTP rule, and the prefix of its path."""
     kind = out.ProxyProtocol.Detect(
         timeout=Duration(seconds=10),
@@ -71,7 +76,7 @@ def opaque(ip: str, port: int, identity: str = "") -> out.OutboundPolicy:
     return opaque_to(endpoint(ip, port, identity))
 
 
-def opaque_to(of: Endpoint | None, **rule: Any) -> out.OutboundPolicy:
+def opaque_to(of: Endpoint | str | None, **rule: Any) -> out.OutboundPolicy:
     """rule: more fields of the one rule."""
     protocol = out.ProxyProtocol(opaque=out.ProxyProtocol.Opaque(routes=[_opaque_route(of, **rule)]))
     return out.OutboundPolicy(protocol=protocol, metadata=built_in("target"))

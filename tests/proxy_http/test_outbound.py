@@ -2,22 +2,28 @@
 
 import contextlib
 import itertools
+import queue
 import socket
 import ssl
+import struct
+import threading
 from collections.abc import Callable, Iterator
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from weft_proto.linkerd import destination_pb2, http_route_pb2, http_types_pb2, opaque_route_pb2
+from weft_proto.linkerd import destination_pb2, http_route_pb2, http_types_pb2, opaque_route_pb2, transport_pb2
 from weft_proto.linkerd import outbound_pb2 as out
 
 from . import targets
-from .certificates import Authority, workload
-from .clients import connect_as_app, get, http1, http2, is_closed
-from .failures import PROTOCOLS, Ask, ask_grpc, ask_http1, assert_fatal, assert_not_fatal
+from .certificates import DIRECT_ALPN, Authority, workload
+from .clients import Http2, connect_as_app, get, http1, http2, is_closed
+from .failures import PROTOCOLS, Ask, ask_grpc, ask_http1, ask_http2, assert_fatal, assert_not_fatal
 from .namespace import CLIENT, POD
 from .pod import Pod, eventually
-from .servers import Answer, Http2App, HttpApp, grpc_answer, http2_app, http_app, listening, ok
+from .servers import Answer, Http2App, HttpApp, Reader, grpc_answer, http2_app, http_app, listening, ok
 
 CART = workload("cart")
 _ports = itertools.count(8100)
@@ -105,6 +111,135 @@ def test_http2_and_grpc_pass_with_their_trailers(pod: Pod, port: int) -> None:
     assert dict(app.seen[0])["x-mine"] == "1"
     assert "l5d-orig-proto" not in dict(app.seen[0])
     assert app.trailers == [[("x-end", "1")]]
+
+
+def test_an_endpoint_is_pinged_as_discovery_asks_and_left_when_it_is_silent(pod: Pod, port: int) -> None:
+    of = targets.endpoint(CLIENT, port)
+    of.http2.keep_alive.interval.FromMilliseconds(50)
+    of.http2.keep_alive.timeout.FromMilliseconds(200)
+    pod.set_target(f"{POD}:{port}", targets.detect_to(of))
+    heard = bytearray()
+
+    def say_nothing(connection: socket.socket) -> None:
+        connection.sendall(b"\0\0\0\4\0\0\0\0\0")
+        while data := connection.recv(65536):
+            heard.extend(data)
+
+    ping = b"\0\0\x08\x06\0\0\0\0\0"
+    with listening(port, say_nothing, ip=CLIENT), connect_as_app(port) as stream:
+        assert ask_http2(stream).status == 502
+    assert ping in heard
+
+
+def test_an_endpoint_is_not_pinged_unasked(pod: Pod, port: int) -> None:
+    """gRPC servers hang up on clients that ping more than they like."""
+    of = targets.endpoint(CLIENT, port)
+    of.http2.keep_alive.interval.FromMilliseconds(50)
+    pod.set_target(f"{POD}:{port}", targets.detect_to(of))
+    pinged = threading.Event()
+
+    def talk(connection: socket.socket) -> None:
+        http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        http2.initiate_connection()
+        connection.sendall(http2.data_to_send())
+        while data := connection.recv(65536):
+            for event in http2.receive_data(data):
+                if isinstance(event, h2.events.PingReceived):
+                    pinged.set()
+                if isinstance(event, h2.events.StreamEnded):
+                    pinged.wait(0.5)
+                    http2.send_headers(event.stream_id or 0, [(":status", "204")], end_stream=True)
+            connection.sendall(http2.data_to_send())
+
+    with listening(port, talk, ip=CLIENT), connect_as_app(port) as stream:
+        assert ask_http2(stream).status == 204
+    assert not pinged.is_set()
+
+
+# What a peer's proxy is told ahead of the first byte.
+
+Header = transport_pb2.Header
+HTTP1 = transport_pb2.SessionProtocol(http1=transport_pb2.SessionProtocol.Http1())
+HTTP2 = transport_pb2.SessionProtocol(http2=transport_pb2.SessionProtocol.Http2())
+INBOUND = 4999
+"""Where the peer's proxy listens."""
+
+
+@pytest.mark.parametrize(
+    ("hint", "speaks", "session"),
+    [
+        ("", "http1", HTTP1),
+        ("", "http2", HTTP2),
+        ("h2", "http1", HTTP2),
+        ("opaque", "http1", None),
+        ("", "bytes", None),
+        ("h2", "bytes", None),
+    ],
+)
+def test_a_transport_header_names_the_real_port_and_what_comes(
+    pod: Pod, authority: Authority, port: int, hint: str, speaks: str, session: transport_pb2.SessionProtocol | None
+) -> None:
+    of = targets.endpoint(CLIENT, port, CART)
+    of.protocol_hint.opaque_transport.inbound_port = INBOUND
+    if hint:
+        getattr(of.protocol_hint, hint).SetInParent()
+    assert told(pod, authority, port, of, speaks, at=INBOUND) == Header(port=port, session_protocol=session)
+
+
+def test_a_gateways_transport_header_names_the_destination(pod: Pod, authority: Authority, port: int) -> None:
+    of = targets.endpoint(CLIENT, port, CART, authority="cart.far.svc.cluster.local:8080")
+    expected = Header(port=8080, name="cart.far.svc.cluster.local", session_protocol=HTTP1)
+    assert told(pod, authority, port, of, "http1", at=port) == expected
+
+
+def told(
+    pod: Pod, authority: Authority, port: int, of: targets.Endpoint, speaks: str, *, at: int
+) -> transport_pb2.Header:
+    """at: where the endpoint's proxy is dialled."""
+    pod.set_target(f"{POD}:{port}", targets.detect_to(of))
+    context = authority.server_context(CART)
+    context.set_alpn_protocols([DIRECT_ALPN])
+    found: queue.Queue[transport_pb2.Header] = queue.Queue()
+
+    def answer(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as stream:
+            assert stream.selected_alpn_protocol() == DIRECT_ALPN
+            reader = Reader(stream)
+            assert reader.exactly(23) == b"transport.l5d.io/v1\r\n\r\n"
+            (length,) = struct.unpack(">I", reader.exactly(4))
+            found.put(Header.FromString(reader.exactly(length)))
+
+    with listening(at, answer, ip=CLIENT), connect_as_app(port) as stream:
+        if speaks == "http2":
+            Http2(stream).send()
+        else:
+            stream.sendall(get() if speaks == "http1" else b"\x01\x02\x03")
+        return found.get(timeout=10)
+
+
+def test_without_a_header_to_write_no_alpn_is_offered(pod: Pod, authority: Authority, port: int) -> None:
+    pod.set_target(f"{POD}:{port}", targets.detect_to(targets.endpoint(CLIENT, port, CART)))
+    context = authority.server_context(CART)
+    context.set_alpn_protocols([DIRECT_ALPN])
+    chosen: queue.Queue[str | None] = queue.Queue()
+
+    def answer(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as stream:
+            chosen.put(stream.selected_alpn_protocol())
+
+    with listening(port, answer, ip=CLIENT), connect_as_app(port) as stream:
+        stream.sendall(get())
+        assert chosen.get(timeout=10) is None
+
+
+def test_an_endpoint_in_the_pod_itself_is_reached_as_it_is(pod: Pod, port: int) -> None:
+    """No TLS, no transport header, no upgrade: behind the address there is no other proxy."""
+    of = targets.endpoint(POD, port, CART, takes_http2=True)
+    of.protocol_hint.opaque_transport.inbound_port = INBOUND
+    pod.set_target(f"{POD}:{port}", targets.detect_to(of))
+    with http_app(port) as app, connect_as_app(port) as stream:
+        assert http1(stream, get()).status == 200
+    assert app.last.line == "GET / HTTP/1.1"
 
 
 # Headers of the mesh.

@@ -10,7 +10,7 @@ use weft_proto::linkerd::destination::{
     self as wire, protocol_hint::Protocol as WireHint, tls_identity::Strategy, update::Update,
 };
 
-use crate::{addr, metrics::Labels};
+use crate::{addr, http2_params::Http2Params, metrics::Labels};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtocolHint {
@@ -44,6 +44,7 @@ pub struct EndpointInfo {
     /// The peer proxy's inbound port: connect there and send a transport header.
     pub opaque_transport: Option<u16>,
     pub authority_override: Option<String>,
+    pub http2: Http2Params,
     /// `dst_*` labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -57,6 +58,7 @@ impl EndpointInfo {
             hint: ProtocolHint::Unknown,
             opaque_transport: None,
             authority_override: None,
+            http2: Http2Params::default(),
             labels: BTreeMap::new(),
         }
     }
@@ -70,8 +72,9 @@ impl EndpointInfo {
         let addr = addr::socket_from(weighted.addr.as_ref())?;
         let labels = set_labels.iter().chain(&weighted.metric_labels);
         let labels = labels.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let http2 = weighted.http2.as_ref().map(Http2Params::from_wire).unwrap_or_default();
         if local.contains(&addr.ip()) {
-            return Some(Self { labels, tls: OutboundTls::Loopback, ..Self::plain(addr) });
+            return Some(Self { labels, http2, tls: OutboundTls::Loopback, ..Self::plain(addr) });
         }
         let hint = weighted.protocol_hint.as_ref();
         let tls = weighted.tls_identity.as_ref().and_then(server_id);
@@ -93,6 +96,7 @@ impl EndpointInfo {
                 .as_ref()
                 .map(|o| o.authority_override.clone())
                 .filter(|authority| !authority.is_empty()),
+            http2,
             labels,
         })
     }

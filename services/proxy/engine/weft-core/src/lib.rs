@@ -15,6 +15,7 @@ pub mod failure;
 pub mod filters;
 pub mod gateway;
 pub mod headers;
+pub mod http2_params;
 pub mod inbound;
 pub mod ingress;
 pub mod meta;

@@ -14,7 +14,11 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use weft_core::{failure::Failure, transport_header::Session};
+use weft_core::{
+    failure::Failure,
+    http2_params::{FlowControl, Http2Params, KeepAlive},
+    transport_header::Session,
+};
 
 use crate::{body::Body, connect::Connector};
 
@@ -25,6 +29,34 @@ pub struct ClientSettings {
     pub pool_idle: Duration,
     pub max_idle: usize,
     pub max_header_bytes: usize,
+    pub http2: Http2Params,
+}
+
+impl ClientSettings {
+    fn http2_builder(&self) -> http2::Builder<TokioExecutor> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let own = FlowControl::Fixed { stream_window: self.stream_window, connection_window: self.connection_window };
+        match self.http2.flow_control.unwrap_or(own) {
+            FlowControl::Adaptive => builder.adaptive_window(true),
+            FlowControl::Fixed { stream_window, connection_window } => {
+                builder.initial_stream_window_size(stream_window).initial_connection_window_size(connection_window)
+            }
+        };
+        if let Some(KeepAlive { interval, timeout, while_idle }) = self.http2.keep_alive {
+            builder.keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(while_idle);
+        }
+        if let Some(streams) = self.http2.max_concurrent_reset_streams {
+            builder.max_concurrent_reset_streams(streams);
+        }
+        if let Some(bytes) = self.http2.max_send_buf_size {
+            builder.max_send_buf_size(bytes);
+        }
+        builder
+            .timer(TokioTimer::new())
+            .max_frame_size(self.http2.max_frame_size)
+            .max_header_list_size(self.max_header_bytes as u32);
+        builder
+    }
 }
 
 pub struct Client {
@@ -165,15 +197,7 @@ impl Client {
 
     async fn connect_http2(&self, session: Option<Session>) -> Result<http2::SendRequest<Body>, Failure> {
         let conn = self.connector.connect(session).await?;
-        let handshake = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(self.settings.stream_window)
-            .initial_connection_window_size(self.settings.connection_window)
-            .keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(3))
-            .keep_alive_while_idle(true)
-            .max_header_list_size(self.settings.max_header_bytes as u32)
-            .handshake(TokioIo::new(conn));
+        let handshake = self.settings.http2_builder().handshake(TokioIo::new(conn));
         let (sender, connection) = handshake.await.map_err(io_failure)?;
         tokio::spawn(connection);
         Ok(sender)

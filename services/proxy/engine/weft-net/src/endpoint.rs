@@ -97,6 +97,7 @@ impl Endpoint {
             pool_idle: settings.http1_pool_idle,
             max_idle: settings.max_idle_conns_per_endpoint,
             max_header_bytes: settings.max_header_bytes,
+            http2: info.http2,
         };
         let now = Instant::now();
         Arc::new(Self {

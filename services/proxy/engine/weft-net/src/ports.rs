@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use weft_core::{inbound::ServerPolicy, metrics::Labels, settings::Settings};
+use weft_core::{http2_params::Http2Params, inbound::ServerPolicy, metrics::Labels, settings::Settings};
 use weft_proto::engine::{ReleasePort, SetInboundPort, WatchPort, event::Kind, log::Level};
 
 use crate::{
@@ -104,6 +104,8 @@ fn application(proxy: &Proxy, addr: SocketAddr) -> Client {
         pool_idle: settings.http1_pool_idle,
         max_idle: settings.max_idle_conns_per_endpoint,
         max_header_bytes: settings.max_header_bytes,
+        // No pings: servers count them, and gRPC's hang up on a client that pings an idle connection.
+        http2: Http2Params::default(),
     };
     Client::new(connector(proxy, addr), client)
 }
