@@ -5,20 +5,22 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from weft_proto.linkerd import destination_pb2
 from weft_proto.weft import engine_pb2
 
 from . import policies, targets
 from .certificates import Authority, workload
-from .clients import connect_as_app, connect_meshed
+from .clients import Reply, connect_as_app, connect_meshed
 from .failures import PROTOCOLS, Ask, ask_grpc, ask_http1, ask_http2, assert_fatal
 from .frames import FrameClient
 from .namespace import CLIENT, POD
 from .pod import Pod, eventually
-from .servers import http2_app, http_app
+from .servers import Answer, grpc_answer, http2_app, http_app, ok
 
 FULL, CROWDED = 8088, 8089
 # One for each protocol: the gate of another's would be shut already.
-ABSENT = {ask_http1: 8090, ask_http2: 8091, ask_grpc: 8092}
+ABSENT: dict[Ask, int] = {ask_http1: 8090, ask_http2: 8091, ask_grpc: 8092}
+FAILING: dict[Ask, int] = {ask_http1: 8094, ask_http2: 8095, ask_grpc: 8096}
 CART = workload("cart")
 
 
@@ -48,6 +50,47 @@ def test_without_a_ready_endpoint_requests_fail_fast_then_are_shed_until_one_is_
             with connect_as_app(port) as stream:
                 ask(stream)
             return bool(app.seen)
+
+        eventually(is_served)
+
+
+@PROTOCOLS
+def test_an_endpoint_that_fails_in_a_row_is_left_alone_until_a_probe_succeeds(pod: Pod, ask: Ask) -> None:
+    port = FAILING[ask]
+    path = f"cart.shop.svc.cluster.local:{port}"
+    found = destination_pb2.WeightedAddrSet(addrs=[targets.endpoint(CLIENT, port)])
+    pod.endpoints[path] = destination_pb2.Update(add=found)
+    policy = targets.detect_to(path)
+    for routes in (policy.protocol.detect.http1, policy.protocol.detect.http2):
+        routes.failure_accrual.consecutive_failures.max_failures = 2
+        routes.failure_accrual.consecutive_failures.backoff.min_backoff.FromMilliseconds(1000)
+        routes.failure_accrual.consecutive_failures.backoff.max_backoff.FromMilliseconds(1000)
+    pod.set_target(f"{POD}:{port}", policy)
+    fails = [True]
+
+    def answer_http1(_: object) -> bytes:
+        return b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n" if fails else ok()
+
+    def answer_http2(_: object) -> Answer:
+        if ask is ask_grpc:
+            return grpc_answer(14 if fails else 0)
+        return Answer([(":status", "500" if fails else "200")], b"x")
+
+    def once() -> Reply:
+        with connect_as_app(port) as stream:
+            return ask(stream)
+
+    apps = http_app(port, answer_http1, ip=CLIENT) if ask is ask_http1 else http2_app(port, answer_http2, ip=CLIENT)
+    with apps as app:
+        for _ in range(2):
+            once()
+        assert_fatal(once(), ask, 504, 4, "no ready endpoint: fail fast")
+        assert len(app.seen) == 2
+        fails.clear()
+
+        def is_served() -> bool:
+            once()
+            return len(app.seen) > 2
 
         eventually(is_served)
 
