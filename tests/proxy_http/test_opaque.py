@@ -4,13 +4,14 @@ import socket
 import ssl
 
 import pytest
+from weft_proto.linkerd import inbound_pb2
 
 from . import policies
 from .certificates import Authority, workload
-from .clients import connect, connect_meshed, get, http1, is_closed
+from .clients import connect, connect_meshed, get, http1, http2, is_closed
 from .namespace import POD6
-from .pod import Pod, eventually
-from .servers import Reader, http_app, listening
+from .pod import IDENTITY, Pod, eventually
+from .servers import Reader, grpc_answer, http2_app, http_app, listening
 
 PORT = 8084
 CART = workload("cart")
@@ -145,6 +146,42 @@ def test_http1_by_policy_needs_no_detection(pod: Pod) -> None:
     with http_app(PORT), connect(PORT) as stream:
         assert http1(stream, get()).status == 200
     assert pod.value("inbound_tcp_detect_http_results_total") == before
+
+
+def test_a_peer_may_carry_http2_to_a_port_that_is_http1_by_policy(pod: Pod, authority: Authority) -> None:
+    pod.set_policy(PORT, policies.http1())
+    with http_app(PORT) as app, http2(connect_meshed(authority, CART, PORT)) as client:
+        assert client.request("/one", headers=[("l5d-orig-proto", "HTTP/1.1")]).status == 200
+    assert app.last.line == "GET /one HTTP/1.1"
+
+
+def test_a_peers_bytes_to_a_port_that_is_http1_by_policy_pass_as_bytes(pod: Pod, authority: Authority) -> None:
+    pod.set_policy(PORT, policies.http1())
+    with listening(PORT, echo), connect_meshed(authority, CART, PORT) as stream:
+        stream.sendall(b"\x01\x02\x03")
+        assert stream.recv(64) == b"\x01\x02\x03"
+
+
+@pytest.mark.parametrize("policy", [policies.http2(), policies.grpc()], ids=["http2", "grpc"])
+def test_http2_by_policy_needs_no_detection(pod: Pod, policy: inbound_pb2.Server) -> None:
+    pod.set_policy(PORT, policy)
+    before = pod.value("inbound_tcp_detect_http_results_total")
+    with http2_app(PORT, lambda headers: grpc_answer(0)), http2(connect(PORT)) as client:
+        assert client.grpc().first("grpc-status") == "0"
+    assert pod.value("inbound_tcp_detect_http_results_total") == before
+
+
+def test_mesh_tls_is_not_looked_for_on_an_opaque_port(pod: Pod, authority: Authority) -> None:
+    """It belongs to the application, though it names this workload; peers come by the inbound port."""
+    pod.set_policy(PORT, policies.opaque())
+    context = authority.server_context(IDENTITY)
+
+    def answer(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as stream:
+            stream.sendall(b"by the application")
+
+    with listening(PORT, answer), connect_meshed(authority, CART, PORT) as stream:
+        assert stream.recv(64) == b"by the application"
 
 
 def test_ipv6_bytes_pass(pod: Pod) -> None:

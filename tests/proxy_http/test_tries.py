@@ -12,6 +12,8 @@ from itertools import pairwise
 from time import monotonic
 
 import h2.connection
+import h2.errors
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from weft_proto.linkerd import http_route_pb2
 from weft_proto.linkerd import outbound_pb2 as out
@@ -73,6 +75,16 @@ def test_the_last_try_may_take_longer_than_the_others(pod: Pod) -> None:
     assert len(arrived) == 2
 
 
+@pytest.mark.parametrize("ask", [ask_http2, ask_grpc])
+def test_a_stream_that_was_refused_is_tried_again(pod: Pod, ask: Ask) -> None:
+    port = PORT_OF[ask] + 12
+    pod.set_target(f"{POD}:{port}", targets.detect(CLIENT, port, retry=_retry(limit=1)))
+    app = _Refusing()
+    with listening(port, app.talk, ip=CLIENT), connect_as_app(port) as stream:
+        assert ask(stream).status == 200
+    assert app.refused == 1
+
+
 @PROTOCOLS
 def test_the_requests_own_timeout_bounds_all_tries_and_the_waits_between(pod: Pod, ask: Ask) -> None:
     port = PORT_OF[ask] + 4
@@ -128,6 +140,20 @@ class _Http2(Http2App):
     def _reply(self, http2: h2.connection.H2Connection, stream: int, headers: Fields, received: bytes) -> None:
         if not self.is_silent():
             super()._reply(http2, stream, headers, received)
+
+
+@dataclass
+class _Refusing(Http2App):
+    """Refuses its first request."""
+
+    refused: int = 0
+
+    def _reply(self, http2: h2.connection.H2Connection, stream: int, headers: Fields, received: bytes) -> None:
+        if self.refused:
+            super()._reply(http2, stream, headers, received)
+        else:
+            self.refused += 1
+            http2.reset_stream(stream, error_code=h2.errors.ErrorCodes.REFUSED_STREAM)
 
 
 def _retry(*, limit: int, try_ms: int = 0, backoff_ms: tuple[int, int] = (1, 1)) -> out.HttpRoute.Retry:
