@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 
 import pytest
 import yaml
 
-from .conftest import BIN, REPOSITORY, Cluster, eventually, run
+from .conftest import BIN, READY_S, REPOSITORY, Cluster, eventually, run
 
 POLICY = """
 apiVersion: policy.linkerd.io/v1beta3
@@ -19,6 +20,29 @@ spec:
   port: http2
   accessPolicy: deny
 """
+DEBUGGED = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: debugged
+  namespace: bookshop
+  annotations: {config.linkerd.io/enable-debug-sidecar: "true"}
+spec:
+  containers:
+    - name: reviews
+      image: weft/bookshop:0.1.0
+      command: [python, -m, bookshop.reviews]
+      ports: [{name: http, containerPort: 8080}]
+      readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 2}
+"""
+ALONE = """
+apiVersion: v1
+kind: Pod
+metadata: {name: alone}
+spec:
+  containers: [{name: alone, image: "weft/bookshop:0.1.0", command: [sleep, infinity]}]
+"""
+INJECTOR = "linkerd.io/control-plane-component=proxy-injector"
 SPLIT = """
 apiVersion: policy.linkerd.io/v1beta3
 kind: HTTPRoute
@@ -112,6 +136,31 @@ def test_route_of_a_service_changes_its_answers(bookshop: Cluster) -> None:
         assert conditions == {"Accepted": "True", "ResolvedRefs": "True"}
     finally:
         bookshop.kubectl("delete", "-f", "-", stdin=SPLIT)
+
+
+def test_debug_container_sees_the_requests_of_its_pod(bookshop: Cluster) -> None:
+    kubectl = functools.partial(bookshop.kubectl, "-n", "bookshop")
+    kubectl("apply", "-f", "-", stdin=DEBUGGED)
+    try:
+        kubectl("wait", "pod/debugged", "--for=condition=Ready", "--timeout=120s")
+        dump = ["timeout", "60", "tcpdump", "-i", "lo", "-A", "-c", "1", "-l", "dst port 8080 and tcp[13] & 8 != 0"]
+        seen = kubectl("exec", "debugged", "-c", "linkerd-debug", "--", *dump)
+        assert "GET /healthz" in seen
+    finally:
+        kubectl("delete", "-f", "-", stdin=DEBUGGED)
+
+
+def test_injector_that_is_away_blocks_nothing(bookshop: Cluster) -> None:
+    injector = ["deployment/linkerd-proxy-injector", "-n", "linkerd"]
+    bookshop.kubectl("scale", *injector, "--replicas=0")
+    bookshop.kubectl("wait", "pod", "-n", "linkerd", "-l", INJECTOR, "--for=delete", "--timeout=60s")
+    try:
+        bookshop.kubectl("apply", "-n", "bookshop", "-f", "-", stdin=ALONE)
+        assert "initContainers" not in bookshop.get("pod", "alone", "-n", "bookshop")["spec"]
+        bookshop.kubectl("delete", "-n", "bookshop", "-f", "-", stdin=ALONE)
+    finally:
+        bookshop.kubectl("scale", *injector, "--replicas=1")
+        bookshop.kubectl("rollout", "status", *injector, f"--timeout={READY_S}s")
 
 
 @pytest.mark.parametrize("name", ["traffic-split", "retries", "timeouts", "deny-by-default"])
