@@ -175,7 +175,7 @@ def tables(report: Mapping[str, Any]) -> str:
         ("idle, after start", report["idle_rss_mib"], None),
         (f"most during one opaque transfer of {moved['gib']:g} GiB", moved["rss_mib_most"], moved["growth_mib"]),
         ("after it", moved["rss_mib_after"], None),
-        (f"a quarter into {came['minutes']:g} minutes of churn", came["rss_mib_settled"], None),
+        (f"a quarter into the churn, {came['minutes']:g} min", came["rss_mib_settled"], None),
         (f"at their end, {came['connections']:,} connections later", came["rss_mib_after"], came["growth_mib"]),
     ]
     lines = [
