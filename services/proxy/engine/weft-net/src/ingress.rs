@@ -5,7 +5,6 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, OnceLock},
-    time::Instant,
 };
 
 use http::Request;
@@ -20,11 +19,11 @@ use weft_core::{
 };
 
 use crate::{
-    accept::{Detection, detect_http},
+    accept::Detection,
     conn::Conn,
     connection_record::ConnectionRecord,
     facts::Connection,
-    outbound::{count_error, forward_opaque},
+    outbound::{count_error, detect, forward_opaque},
     outbound_http::{Destination, OutboundHttp, serve_application},
     proxy::Proxy,
     record::Record,
@@ -34,7 +33,9 @@ use crate::{
 };
 
 pub async fn connection(proxy: Arc<Proxy>, dst: SocketAddr, mut conn: Conn) {
-    let version = match detect(&proxy, &mut conn).await {
+    let mut parent = Labels::default();
+    Meta::built_in("ingress").full_labels("parent", &mut parent);
+    let version = match detect(&proxy, &parent, &mut conn).await {
         Some(Detection::Is(Detected::Http1)) => HttpVersion::One,
         Some(Detection::Is(Detected::Http2)) => HttpVersion::Two,
         Some(Detection::Is(Detected::NotHttp) | Detection::TimedOut) => return forward(&proxy, dst, conn).await,
@@ -44,17 +45,6 @@ pub async fn connection(proxy: Arc<Proxy>, dst: SocketAddr, mut conn: Conn) {
     let onward = OutboundHttp::new(proxy.clone());
     let handler = Arc::new(Ingress { connection, onward, dst, original: OnceLock::new() });
     serve_application(&proxy, conn, version, handler.clone(), &handler.onward).await;
-}
-
-/// None when the client left before it said anything.
-async fn detect(proxy: &Proxy, conn: &mut Conn) -> Option<Detection> {
-    let started = Instant::now();
-    let detected = detect_http(conn, proxy.settings.outbound_detect_timeout).await;
-    let mut labels = Labels::default();
-    Meta::built_in("ingress").full_labels("parent", &mut labels);
-    let label = detected.as_ref().map_or("error", |detection| detection.label());
-    proxy.metrics.outbound_detect.record(label, started.elapsed(), &labels);
-    detected.ok()
 }
 
 async fn forward(proxy: &Arc<Proxy>, dst: SocketAddr, conn: Conn) {

@@ -87,7 +87,7 @@ async fn dispatch(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, routi
     let version = match routing.protocol() {
         ClientProtocol::Detect { opaque, .. } => {
             count("detect");
-            match detect(&proxy, &routing, &mut conn).await {
+            match detect(&proxy, &routing.parent, &mut conn).await {
                 Some(Detection::Is(Detected::Http1)) => HttpVersion::One,
                 Some(Detection::Is(Detected::Http2)) => HttpVersion::Two,
                 Some(Detection::Is(Detected::NotHttp) | Detection::TimedOut) => {
@@ -125,7 +125,7 @@ async fn dispatch(proxy: Arc<Proxy>, dst: SocketAddr, target: TargetLease, routi
             };
         }
         // An HTTP client deserves an answer, so look whether it is one.
-        ClientProtocol::Invalid(reason) => match detect(&proxy, &routing, &mut conn).await {
+        ClientProtocol::Invalid(reason) => match detect(&proxy, &routing.parent, &mut conn).await {
             Some(Detection::Is(Detected::Http1)) => HttpVersion::One,
             Some(Detection::Is(Detected::Http2)) => HttpVersion::Two,
             _ => {
@@ -154,12 +154,12 @@ pub async fn forward_opaque(
     true
 }
 
-/// None when the client left before it said anything.
-async fn detect(proxy: &Proxy, routing: &Routing, conn: &mut Conn) -> Option<Detection> {
+/// None when the client left before it said anything. parent: PARENT labels.
+pub async fn detect(proxy: &Proxy, parent: &Labels, conn: &mut Conn) -> Option<Detection> {
     let started = Instant::now();
     let detected = detect_http(conn, proxy.settings.outbound_detect_timeout).await;
     let label = detected.as_ref().map_or("error", |detection| detection.label());
-    proxy.metrics.outbound_detect.record(label, started.elapsed(), &routing.parent);
+    proxy.metrics.outbound_detect.record(label, started.elapsed(), parent);
     detected.ok()
 }
 
