@@ -61,9 +61,17 @@ class Cluster:
         return run(str(BIN / "weft"), *words, "--kubeconfig", self.kubeconfig)
 
 
-def run(*argv: str, stdin: str | None = None, check: bool = True, env: Mapping[str, str] | None = None) -> str:
+def run(
+    *argv: str,
+    stdin: str | None = None,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> str:
     """Standard output. Raises AssertionError with what the program said."""
-    done = subprocess.run(argv, input=stdin, env=env, capture_output=True, text=True, check=False, timeout=READY_S + 60)
+    done = subprocess.run(
+        argv, input=stdin, env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=READY_S + 60
+    )
     assert done.returncode == 0 or not check, (
         f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -167,6 +169,14 @@ def test_injector_that_is_away_blocks_nothing(bookshop: Cluster) -> None:
 def test_scenario_happens(bookshop: Cluster, name: str) -> None:
     environment = {**os.environ, "KUBECONFIG": bookshop.kubeconfig, "PATH": f"{BIN}:{os.environ['PATH']}"}
     run(str(REPOSITORY / "examples/bookshop/scenarios" / name), env=environment)
+
+
+# A new issuer alone would take the anchor's key, which is not in the cluster.
+@pytest.mark.parametrize("name", ["rotate-abort", "rotate-anchor"])
+def test_certificates_are_replaced_and_no_request_fails(bookshop: Cluster, tmp_path: Path, name: str) -> None:
+    environment = {**os.environ, "KUBECONFIG": bookshop.kubeconfig, "RATE": "50", "TARGET": "/healthz"}
+    scenario = REPOSITORY / "examples/bookshop/scenarios" / name
+    run(sys.executable, str(scenario), env=environment, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("component", ["linkerd-identity", "linkerd-destination", "linkerd-proxy-injector"])

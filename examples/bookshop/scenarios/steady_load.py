@@ -26,10 +26,14 @@ RATE = int(os.environ.get("RATE", "500"))
 TARGET = os.environ.get("TARGET", "/books/1")
 CLUSTER = os.environ.get("WEFT_CLUSTER", "default")
 LONGEST_S = 300
+# A kubelet brings a changed ConfigMap to identity within about a minute.
+DROPPED_S = 120
 
 # Runs inside the traffic pod, through its proxy: an open loop over kept connections; totals every half second.
 LOAD = r"""
-import asyncio, collections, json, sys, time
+import asyncio, collections, json, os, sys, threading, time
+# Whoever asked for the load has gone: so does it.
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
 rate, longest, target = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 host, port = "frontend", 8080
 results = collections.Counter()
@@ -90,18 +94,19 @@ def weft_json(*words: str) -> Any:
 
 
 def exec_argv(pod: str, container: str, *words: str) -> list[str]:
-    """A command in a container of the bookshop."""
-    return [
-        str(BIN / "weft"), "local", "exec", "--name", CLUSTER, "-n", NAMESPACE, pod, "-c", container, "--", *words
-    ]  # fmt: skip
+    """A command in a container of the bookshop; its standard input ends when kubectl does."""
+    return [*kubectl_argv(), "exec", "-i", "-n", NAMESPACE, pod, "-c", container, "--", *words]
+
+
+def kubectl_argv() -> list[str]:
+    """kubectl on the same cluster as `weft`."""
+    config = os.environ.get("KUBECONFIG") or weft("local", "kubeconfig", "--name", CLUSTER).stdout.strip()
+    return ["kubectl", "--kubeconfig", config]
 
 
 def kubectl_json(*words: str) -> Any:
-    """Run kubectl with -o json on the same cluster."""
-    config = os.environ.get("KUBECONFIG") or weft("local", "kubeconfig", "--name", CLUSTER).stdout.strip()
-    done = subprocess.run(
-        ["kubectl", "--kubeconfig", config, *words, "-o", "json"], capture_output=True, text=True, check=True
-    )
+    """Run kubectl with -o json."""
+    done = subprocess.run([*kubectl_argv(), *words, "-o", "json"], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 
@@ -142,7 +147,7 @@ def load(rate: int = RATE) -> Iterator[Load]:
     """Load from the traffic pod for the block; it has begun when the block does."""
     (pod, *_) = pods("traffic")
     argv = exec_argv(pod, "traffic", "python", "-c", LOAD, str(rate), str(LONGEST_S), TARGET)
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     running = Load(process)
     listener = threading.Thread(target=running.listen, daemon=True)
     listener.start()
