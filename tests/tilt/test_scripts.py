@@ -13,11 +13,13 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 RESTART = (REPOSITORY / "scripts/tilt/restart").read_text()
+# Blocked, a signal that comes at any moment is still there to be waited for.
 PROGRAM = """
 import signal, sys
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 print("started", flush=True)
-signal.pause()
+signal.sigwait([signal.SIGTERM])
+sys.exit(7)
 """
 
 

@@ -23,19 +23,18 @@ class ReviewApi:
     reviews: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     objects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    review_s: float = 0.0
-    """How long a review takes."""
-    _reviewing: int = 0
-    most_at_once: int = 0
-    """Reviews that were under way at the same time."""
+    may_answer: asyncio.Event | None = None
+    """Reviews wait for it."""
+    under_way: int = 0
+    """Reviews that wait."""
 
     async def review(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.reviews.append(body["spec"])
-        self._reviewing += 1
-        self.most_at_once = max(self.most_at_once, self._reviewing)
-        await asyncio.sleep(self.review_s)
-        self._reviewing -= 1
+        if self.may_answer is not None:
+            self.under_way += 1
+            await self.may_answer.wait()
+            self.under_way -= 1
         if self.is_away:
             return web.json_response({"kind": "Status", "message": "etcd is away", "code": 500}, status=500)
         if self.refuse_audience and body["spec"].get("audiences"):
