@@ -26,7 +26,8 @@ sys.exit(7)
 @pytest.fixture
 def restarted() -> Iterator[subprocess.Popen[str]]:
     """PROGRAM as a pod runs it; it has started."""
-    argv = ["sh", "-c", RESTART, "restart", "", sys.executable, "-c", PROGRAM]
+    # A shell cannot trap what was ignored when it started, and under nohup that is SIGHUP.
+    argv = ["env", "--default-signal=HUP", "sh", "-c", RESTART, "restart", "", sys.executable, "-c", PROGRAM]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
