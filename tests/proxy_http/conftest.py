@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,8 +36,5 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
-    pod = Pod(authority)
-    try:
+    with closing(Pod(authority)) as pod:
         yield pod
-    finally:
-        pod.close()

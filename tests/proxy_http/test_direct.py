@@ -3,6 +3,7 @@
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from weft_proto.linkerd import transport_pb2
@@ -24,14 +25,11 @@ NAME = "web.shop.svc.cluster.local"
 
 @pytest.fixture(scope="module")
 def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
-    pod = Pod(authority, inbound_gateway_suffixes=["svc.cluster.local."])
-    pod.set_policy(PORT, policies.detect(authorizations=[policies.meshed(CART)]))
-    pod.set_policy(INBOUND_PORT, policies.detect(authorizations=[policies.meshed(CART)]))
-    pod.set_target(f"{NAME}:{PORT}", targets.detect(POD, PORT))
-    try:
+    with closing(Pod(authority, inbound_gateway_suffixes=["svc.cluster.local."])) as pod:
+        pod.set_policy(PORT, policies.detect(authorizations=[policies.meshed(CART)]))
+        pod.set_policy(INBOUND_PORT, policies.detect(authorizations=[policies.meshed(CART)]))
+        pod.set_target(f"{NAME}:{PORT}", targets.detect(POD, PORT))
         yield pod
-    finally:
-        pod.close()
 
 
 def test_http_behind_a_transport_header_reaches_the_port_it_names(pod: Pod, authority: Authority) -> None:

@@ -28,11 +28,8 @@ CART = workload("cart")
 def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
     """Fails fast after 300 ms, and one request may wait at a time."""
     queue = engine_pb2.Queue(capacity=1, failfast_ms=300)
-    pod = Pod(authority, outbound_queue=queue, inbound_connect_timeout_ms=200)
-    try:
+    with contextlib.closing(Pod(authority, outbound_queue=queue, inbound_connect_timeout_ms=200)) as pod:
         yield pod
-    finally:
-        pod.close()
 
 
 @PROTOCOLS

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -21,11 +22,8 @@ CART = workload("cart")
 
 @pytest.fixture(scope="module")
 def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
-    pod = Pod(authority, inbound_remote_ip_header=True)
-    try:
+    with closing(Pod(authority, inbound_remote_ip_header=True)) as pod:
         yield pod
-    finally:
-        pod.close()
 
 
 def test_an_application_that_asks_is_told_where_its_clients_are(pod: Pod) -> None:

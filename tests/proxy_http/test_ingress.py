@@ -4,6 +4,7 @@ The connection is always the same; only the header decides between the two appli
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -25,15 +26,14 @@ OVERRIDE = "l5d-dst-override"
 @pytest.fixture(scope="module")
 def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
     # As the Python side sets them: in ingress mode there are no informational headers.
-    pod = Pod(authority, ingress_mode=True, informational_headers=False, outbound_detect_timeout_ms=1000)
-    pod.set_target(f"{POD}:{PORT}", targets.detect(CLIENT, PORT))
-    pod.set_target(f"{NAME}:7000", targets.detect(CLIENT, NAMED_PORT))
-    pod.set_target(f"{NAME}:80", targets.detect(CLIENT, EIGHTY))
-    pod.set_target(f"{NAME}:7001", targets.opaque(CLIENT, NAMED_PORT))
-    try:
+    with closing(
+        Pod(authority, ingress_mode=True, informational_headers=False, outbound_detect_timeout_ms=1000)
+    ) as pod:
+        pod.set_target(f"{POD}:{PORT}", targets.detect(CLIENT, PORT))
+        pod.set_target(f"{NAME}:7000", targets.detect(CLIENT, NAMED_PORT))
+        pod.set_target(f"{NAME}:80", targets.detect(CLIENT, EIGHTY))
+        pod.set_target(f"{NAME}:7001", targets.opaque(CLIENT, NAMED_PORT))
         yield pod
-    finally:
-        pod.close()
 
 
 def named(name: str) -> str:

@@ -1,6 +1,7 @@
 """Whose connections the inbound listener serves (wire.md 5.1)."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -17,12 +18,9 @@ PORT = 8080
 @pytest.fixture(scope="module")
 def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
     """Its own address is another than the one that connections here are for."""
-    pod = Pod(authority, inbound_ips=[policies.ip_message(CLIENT)])
-    pod.set_policy(PORT, policies.detect())
-    try:
+    with closing(Pod(authority, inbound_ips=[policies.ip_message(CLIENT)])) as pod:
+        pod.set_policy(PORT, policies.detect())
         yield pod
-    finally:
-        pod.close()
 
 
 def test_a_connection_for_another_address_is_dropped_and_logged(pod: Pod) -> None:

@@ -20,13 +20,10 @@ CART = workload("cart")
 
 @pytest.fixture(scope="module")
 def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
-    pod = Pod(authority, inbound_max_in_flight=1, outbound_max_in_flight=1)
-    pod.set_policy(PORT, policies.detect())
-    pod.set_target(f"{POD}:{OUTSIDE}", targets.detect(CLIENT, OUTSIDE))
-    try:
+    with contextlib.closing(Pod(authority, inbound_max_in_flight=1, outbound_max_in_flight=1)) as pod:
+        pod.set_policy(PORT, policies.detect())
+        pod.set_target(f"{POD}:{OUTSIDE}", targets.detect(CLIENT, OUTSIDE))
         yield pod
-    finally:
-        pod.close()
 
 
 @PROTOCOLS

@@ -3,6 +3,7 @@
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from weft_proto.linkerd import transport_pb2
@@ -28,15 +29,13 @@ Decision = decision_pb2.Decision
 @pytest.fixture(scope="module")
 def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
     tap = policies.socket_message("::", TAP_PORT)
-    pod = Pod(authority, inbound_gateway_suffixes=["svc.cluster.local."], tap_listen=tap, tap_client=workload("tap"))
-    pod.set_policy(INBOUND_PORT, policies.detect(authorizations=[policies.meshed(CART)]))
-    for port in (PORT, NOBODY):
-        pod.set_target(f"{NAME}:{port}", targets.detect(POD, port))
-    pod.set_policy(PORT, policies.opaque(policies.meshed(CART)))
-    try:
+    suffixes = ["svc.cluster.local."]
+    with closing(Pod(authority, inbound_gateway_suffixes=suffixes, tap_listen=tap, tap_client=workload("tap"))) as pod:
+        pod.set_policy(INBOUND_PORT, policies.detect(authorizations=[policies.meshed(CART)]))
+        for port in (PORT, NOBODY):
+            pod.set_target(f"{NAME}:{port}", targets.detect(POD, port))
+        pod.set_policy(PORT, policies.opaque(policies.meshed(CART)))
         yield pod
-    finally:
-        pod.close()
 
 
 def newest(pod: Pod, before: list[Decision]) -> Decision:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -19,12 +20,9 @@ LIMIT_S = 1.0
 @pytest.fixture(scope="module")
 def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
     limit_ms = int(LIMIT_S * 1000)
-    pod = Pod(authority, inbound_detect_timeout_ms=limit_ms, outbound_detect_timeout_ms=limit_ms)
-    pod.set_policy(PORT, policies.detect())
-    try:
+    with closing(Pod(authority, inbound_detect_timeout_ms=limit_ms, outbound_detect_timeout_ms=limit_ms)) as pod:
+        pod.set_policy(PORT, policies.detect())
         yield pod
-    finally:
-        pod.close()
 
 
 def test_a_client_hello_that_does_not_go_on_is_cut(pod: Pod) -> None:
