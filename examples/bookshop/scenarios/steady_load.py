@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-BIN = Path(sys.executable).parent
+# As `make setup` installs it: whoever starts a script by its path runs it with another Python than Weft's.
+WEFT = Path(__file__).parents[3] / ".venv/bin/weft"
 NAMESPACE = "bookshop"
 RATE = int(os.environ.get("RATE", "500"))
 TARGET = os.environ.get("TARGET", "/books/1")
@@ -80,9 +81,7 @@ asyncio.run(main())
 
 def weft(*words: str, check: bool = True, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
     """Run `weft`; what it says while it works is shown."""
-    done = subprocess.run(
-        [str(BIN / "weft"), *words], stdout=subprocess.PIPE, text=True, timeout=timeout_s, check=False
-    )
+    done = subprocess.run([WEFT, *words], stdout=subprocess.PIPE, text=True, timeout=timeout_s, check=False)
     if check and done.returncode != 0:
         raise SystemExit(f"weft {' '.join(words)} exited {done.returncode}\n{done.stdout}")
     return done
