@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from .conftest import BIN, REPOSITORY, Mesh
+from .conftest import REPOSITORY, Mesh
 
 pytestmark = pytest.mark.e2e
 
@@ -22,7 +22,7 @@ def test_what_signs_certificates_is_replaced_without_a_failed_request(mesh: Mesh
 
 def run_scenario(mesh: Mesh, name: str) -> None:
     done = subprocess.run(
-        [str(BIN / "python"), str(REPOSITORY / "examples/bookshop/scenarios" / name)],
+        [str(REPOSITORY / "examples/bookshop/scenarios" / name)],
         env={**os.environ, "KUBECONFIG": str(mesh.kubeconfig), "RATE": RATE},
         capture_output=True,
         text=True,

@@ -142,10 +142,10 @@ class Load:
 
 
 @contextmanager
-def load(rate: int = RATE) -> Iterator[Load]:
+def load(rate: int = RATE, target: str = TARGET) -> Iterator[Load]:
     """Load from the traffic pod for the block; it has begun when the block does."""
     (pod, *_) = pods("traffic")
-    argv = exec_argv(pod, "traffic", "python", "-c", LOAD, str(rate), str(LONGEST_S), TARGET)
+    argv = exec_argv(pod, "traffic", "python", "-c", LOAD, str(rate), str(LONGEST_S), target)
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     running = Load(process)
     listener = threading.Thread(target=running.listen, daemon=True)
