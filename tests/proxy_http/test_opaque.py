@@ -77,7 +77,7 @@ def test_a_client_without_authorization_is_cut_and_counted(pod: Pod) -> None:
     with listening(PORT, echo), connect(PORT) as stream:
         stream.sendall(b"hello")
         assert is_closed(stream)
-    assert pod.value("inbound_tcp_authz_deny_total", srv_name="web") == before + 1
+    eventually(lambda: pod.value("inbound_tcp_authz_deny_total", srv_name="web") == before + 1)
 
 
 def test_an_open_connection_is_cut_when_policy_stops_admitting_it(pod: Pod) -> None:
@@ -91,7 +91,7 @@ def test_an_open_connection_is_cut_when_policy_stops_admitting_it(pod: Pod) -> N
         assert stream.recv(64) == b"still"
         pod.set_policy(PORT, policies.opaque(policies.meshed(CART)))
         assert is_closed(stream)
-    assert pod.value("inbound_tcp_authz_terminate_total", srv_name="web") == before + 1
+    eventually(lambda: pod.value("inbound_tcp_authz_terminate_total", srv_name="web") == before + 1)
     eventually(lambda: bool(pod.logged("connection ended: the policy no longer admits the client")))
 
 

@@ -10,7 +10,7 @@ from . import policies
 from .certificates import Authority, workload
 from .clients import Http2, connect, connect_meshed, get, http1, is_closed
 from .namespace import INBOUND_PORT
-from .pod import IDENTITY, Pod
+from .pod import IDENTITY, Pod, eventually
 from .servers import http2_app, http_app
 
 PORT = 8080
@@ -29,7 +29,7 @@ def test_a_client_hello_that_does_not_go_on_is_cut(pod: Pod) -> None:
     with connect(PORT) as stream:
         stream.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
         assert is_closed(stream)
-    assert pod.value("inbound_tcp_errors_total", error="tls detection timeout") > 0
+    eventually(lambda: pod.value("inbound_tcp_errors_total", error="tls detection timeout") > 0)
 
 
 def test_a_transport_header_that_does_not_go_on_is_cut(pod: Pod, authority: Authority) -> None:
