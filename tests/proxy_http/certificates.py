@@ -4,6 +4,7 @@ import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -52,6 +53,7 @@ class Authority:
         self.pem = self._certificate.public_bytes(Encoding.PEM).decode()
 
     def issue(self, name: str, lifetime: timedelta = timedelta(hours=1)) -> Leaf:
+        """name: a DNS name, or a URI as SPIFFE spells identities."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -63,7 +65,7 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(minutes=1))
             .not_valid_after(now + lifetime)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
+            .add_extension(x509.SubjectAlternativeName([_general_name(name)]), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -93,9 +95,13 @@ class Authority:
         return context
 
     def _load(self, context: ssl.SSLContext, name: str) -> None:
-        file = self._folder / f"{name}.pem"
+        file = self._folder / f"{quote(name, safe='')}.pem"
         if not file.exists():
             leaf = self.issue(name)
             key = leaf.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             file.write_bytes(leaf.certificate.public_bytes(Encoding.PEM) + key)
         context.load_cert_chain(file)
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    return x509.UniformResourceIdentifier(name) if "://" in name else x509.DNSName(name)

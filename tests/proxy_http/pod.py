@@ -50,8 +50,15 @@ class Pod:
         """By `ip:port` or `name:port`."""
         self.endpoints: dict[str, destination_pb2.Update] = {}
         """By discovery path."""
+        self.withheld: set[str] = set()
+        """Targets whose answer waits for `tell_target`."""
+        self.asked: list[str] = []
+        """Every target, port and discovery path that the engine asked about, in its order; ports as numbers in text."""
+        self.released: list[str] = []
+        """Those that it no longer wants to hear of."""
         self.logs: list[engine_pb2.Log] = []
         self.admin_requests: list[engine_pb2.AdminRequest] = []
+        self._waiting: dict[str, engine_pb2.DiscoverTarget] = {}
         self._ended = threading.Event()
         self._engine = weft_engine.Engine(engine_pb2.Settings(**(usual | settings)).SerializeToString())
         self._engine.start()
@@ -78,6 +85,20 @@ class Pod:
         profile: destination_pb2.DestinationProfile | None = None,
     ) -> None:
         self.targets[target] = engine_pb2.SetOutboundTarget(policy=policy, profile=profile)
+
+    def tell_target(self, target: str) -> None:
+        """Answers now what was withheld, once it is asked."""
+        eventually(lambda: target in self._waiting)
+        self.withheld.discard(target)
+        self._tell_target(target, self._waiting.pop(target))
+
+    def set_endpoints(self, path: str, update: destination_pb2.Update, *, is_first: bool = False) -> None:
+        """One more message of the path's stream. is_first: the stream was opened anew."""
+        self._apply(set_endpoints=engine_pb2.SetEndpoints(path=path, first_of_stream=is_first, update=update))
+
+    def refuse_endpoints(self, path: str, why: str) -> None:
+        """The control plane will never answer."""
+        self._apply(set_endpoints=engine_pb2.SetEndpoints(path=path, refusal=why))
 
     def drain(self) -> None:
         self._apply(drain=engine_pb2.Drain(grace_ms=5000))
@@ -120,26 +141,44 @@ class Pod:
             case "log":
                 self.logs.append(event.log)
             case "discover_target":
-                self._tell_target(event.discover_target)
+                target = _name_of(event.discover_target)
+                self.asked.append(target)
+                if target in self.withheld:
+                    self._waiting[target] = event.discover_target
+                else:
+                    self._tell_target(target, event.discover_target)
+            case "release_target":
+                self.released.append(_name_of(event.release_target))
             case "discover_endpoints":
                 path = event.discover_endpoints.path
+                self.asked.append(path)
                 if update := self.endpoints.get(path):
-                    self._apply(set_endpoints=engine_pb2.SetEndpoints(path=path, first_of_stream=True, update=update))
+                    self.set_endpoints(path, update, is_first=True)
+            case "release_endpoints":
+                self.released.append(event.release_endpoints.path)
+            case "watch_port":
+                self.asked.append(str(event.watch_port.port))
+            case "release_port":
+                self.released.append(str(event.release_port.port))
             case "admin_request":
                 self.admin_requests.append(event.admin_request)
                 response = engine_pb2.AdminResponse(id=event.admin_request.id, status=200, body=b"admin\n")
                 self._apply(admin_response=response)
 
-    def _tell_target(self, asked: engine_pb2.DiscoverTarget) -> None:
-        ip = asked.original_dst.ip
-        name = asked.authority or f"{POD if ip.WhichOneof('ip') == 'ipv4' else POD6}:{asked.original_dst.port}"
+    def _tell_target(self, target: str, asked: engine_pb2.DiscoverTarget) -> None:
         answer = engine_pb2.SetOutboundTarget()
-        if known := self.targets.get(name):
+        if known := self.targets.get(target):
             answer.CopyFrom(known)
         answer.authority = asked.authority
         if asked.HasField("original_dst"):
             answer.original_dst.CopyFrom(asked.original_dst)
         self._apply(set_outbound_target=answer)
+
+
+def _name_of(asked: engine_pb2.DiscoverTarget | engine_pb2.ReleaseTarget) -> str:
+    """As `Pod.targets` calls it."""
+    ip = asked.original_dst.ip
+    return asked.authority or f"{POD if ip.WhichOneof('ip') == 'ipv4' else POD6}:{asked.original_dst.port}"
 
 
 def eventually(holds: Callable[[], bool], within_s: float = 5.0) -> None:

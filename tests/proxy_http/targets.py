@@ -3,7 +3,7 @@
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
-from weft_proto.linkerd import destination_pb2, http_route_pb2, tls_route_pb2
+from weft_proto.linkerd import destination_pb2, grpc_route_pb2, http_route_pb2, tls_route_pb2
 from weft_proto.linkerd import outbound_pb2 as out
 
 from .policies import built_in, socket_message
@@ -49,6 +49,26 @@ def _opaque_route(of: Endpoint | str | None, **rule: Any) -> out.OpaqueRoute:
     first = out.OpaqueRoute.Distribution.FirstAvailable(backends=[out.OpaqueRoute.RouteBackend(backend=_backend(of))])
     distribution = out.OpaqueRoute.Distribution(first_available=first)
     return out.OpaqueRoute(metadata=built_in("opaq"), rules=[out.OpaqueRoute.Rule(backends=distribution, **rule)])
+
+
+def grpc_route(of: Endpoint | str | None, *, service: str = "", method: str = "", **rule: Any) -> out.GrpcRoute:
+    """Empty: any service, any method. rule: its other fields, such as filters and retry."""
+    first = out.GrpcRoute.Distribution.FirstAvailable(backends=[out.GrpcRoute.RouteBackend(backend=_backend(of))])
+    matches = [grpc_route_pb2.GrpcRouteMatch(rpc=grpc_route_pb2.GrpcRpcMatch(service=service, method=method))]
+    distribution = out.GrpcRoute.Distribution(first_available=first)
+    return out.GrpcRoute(
+        metadata=built_in("grpc"), rules=[out.GrpcRoute.Rule(matches=matches, backends=distribution, **rule)]
+    )
+
+
+def grpc(*routes: out.GrpcRoute) -> out.OutboundPolicy:
+    protocol = out.ProxyProtocol(grpc=out.ProxyProtocol.Grpc(routes=routes))
+    return out.OutboundPolicy(protocol=protocol, metadata=built_in("target"))
+
+
+def http1(*routes: out.HttpRoute) -> out.OutboundPolicy:
+    protocol = out.ProxyProtocol(http1=out.ProxyProtocol.Http1(routes=routes))
+    return out.OutboundPolicy(protocol=protocol, metadata=built_in("target"))
 
 
 def http2(ip: str, port: int) -> out.OutboundPolicy:

@@ -411,11 +411,20 @@ def test_a_profiles_timeout_ends_the_connection_too(pod: Pod, profiled: int, ask
         assert_fatal(ask(stream), ask, 504, 4, "request timed out")
 
 
-def test_a_profile_retries_what_it_says_can_be(pod: Pod, profiled: int) -> None:
-    answers = iter([b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n", ok()])
+@pytest.mark.parametrize("ask", [ask_http1, ask_grpc])
+def test_a_profile_retries_what_it_says_can_be(pod: Pod, profiled: int, ask: Ask) -> None:
+    raw = iter([b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n", ok()])
+    answers = iter([grpc_answer(14), grpc_answer(0)])
     pod.set_target(f"{POD}:{profiled}", targets.detect(CLIENT, profiled), profile(is_retryable=True))
-    with http_app(profiled, lambda _: next(answers), ip=CLIENT) as app, connect_as_app(profiled) as stream:
-        assert http1(stream, get()).status == 200
+    app: HttpApp | Http2App
+    with (
+        http_app(profiled, lambda _: next(raw), ip=CLIENT)
+        if ask is ask_http1
+        else http2_app(profiled, lambda _: next(answers), ip=CLIENT) as app,
+        connect_as_app(profiled) as stream,
+    ):
+        reply = ask(stream)
+    assert (reply.status, reply.first("grpc-status")) == (200, "" if ask is ask_http1 else "0")
     assert len(app.seen) == 2
 
 

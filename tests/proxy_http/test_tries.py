@@ -19,11 +19,11 @@ from weft_proto.linkerd import http_route_pb2
 from weft_proto.linkerd import outbound_pb2 as out
 
 from . import targets
-from .clients import connect_as_app, get, http1
+from .clients import connect_as_app, get, http1, http2
 from .failures import PROTOCOLS, Ask, ask_grpc, ask_http1, ask_http2, assert_not_fatal
 from .namespace import CLIENT, POD
 from .pod import Pod
-from .servers import Fields, Http2App, Reader, http_app, listening, ok, read_request
+from .servers import Answer, Fields, Http2App, Reader, http2_app, http_app, listening, ok, read_request
 
 # A busy machine may add to any wait; a wait that is too short, or another rule's, is the fault.
 LATE_S = 2.0
@@ -107,6 +107,83 @@ def test_a_response_that_is_late_after_the_request_was_sent_times_out(pod: Pod, 
         started = monotonic()
         assert_not_fatal(ask(stream), ask, 504, 4, "response timed out")
         assert 0.1 <= monotonic() - started < 0.1 + LATE_S
+
+
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+SIZED = b"content-length: 5\r\n\r\nhello"
+
+
+@pytest.mark.parametrize("body", [SIZED, CHUNKED], ids=["sized", "chunked"])
+def test_a_body_is_sent_again_with_each_try(pod: Pod, body: bytes) -> None:
+    port = 8106 if body is SIZED else 8107
+    pod.set_target(f"{POD}:{port}", targets.detect(CLIENT, port, retry=_retry(limit=2)))
+    answers = iter([UNAVAILABLE, UNAVAILABLE, ok()])
+    with http_app(port, lambda _: next(answers), ip=CLIENT) as app, connect_as_app(port) as stream:
+        assert http1(stream, b"POST / HTTP/1.1\r\nhost: web.shop\r\n" + body).status == 200
+    assert [seen.body for seen in app.seen] == [b"hello"] * 3
+
+
+def test_an_http2_body_is_sent_again_with_its_trailers(pod: Pod) -> None:
+    pod.set_target(f"{POD}:8108", targets.detect(CLIENT, 8108, retry=_retry(limit=2)))
+    answers = iter([Answer([(":status", "503")], b"no"), Answer()])
+    with http2_app(8108, lambda _: next(answers), ip=CLIENT) as app, http2(connect_as_app(8108)) as client:
+        assert client.request(method="POST", body=b"hello", trailers=[("x-end", "1")]).status == 200
+    assert (app.bodies, app.trailers) == ([b"hello"] * 2, [[("x-end", "1")]] * 2)
+
+
+@pytest.mark.parametrize("is_sized", [True, False], ids=["sized", "chunked"])
+def test_a_body_longer_than_the_rule_keeps_is_sent_once(pod: Pod, is_sized: bool) -> None:
+    port = 8109 + is_sized
+    pod.set_target(f"{POD}:{port}", targets.detect(CLIENT, port, retry=_retry(limit=2)))
+    body = b"a" * 1025
+    framed = b"content-length: 1025\r\n\r\n" + body
+    if not is_sized:
+        framed = b"transfer-encoding: chunked\r\n\r\n401\r\n" + body + b"\r\n0\r\n\r\n"
+    with http_app(port, lambda _: UNAVAILABLE, ip=CLIENT) as app, connect_as_app(port) as stream:
+        assert http1(stream, b"POST / HTTP/1.1\r\nhost: web.shop\r\n" + framed).status == 503
+    assert [seen.body for seen in app.seen] == [body]
+
+
+def test_an_answer_ahead_of_the_requests_end_is_final(pod: Pod) -> None:
+    pod.set_target(f"{POD}:8111", targets.detect(CLIENT, 8111, retry=_retry(limit=2)))
+    arrived: list[bytes] = []
+
+    def hasty(connection: socket.socket) -> None:
+        reader = Reader(connection)
+        arrived.append(reader.until(b"\r\n\r\n"))
+        connection.sendall(UNAVAILABLE)
+        reader.rest()
+
+    with listening(8111, hasty, ip=CLIENT), connect_as_app(8111) as stream:
+        reply = http1(stream, b"POST / HTTP/1.1\r\nhost: web.shop\r\ncontent-length: 5\r\n\r\nhel")
+        assert reply.status == 503
+    assert len(arrived) == 1
+
+
+@PROTOCOLS
+def test_a_connection_that_breaks_is_not_tried_again(pod: Pod, ask: Ask) -> None:
+    port = PORT_OF[ask] + 30
+    pod.set_target(f"{POD}:{port}", targets.detect(CLIENT, port, retry=_retry(limit=2)))
+    arrived: list[bytes] = []
+
+    def hang_up(connection: socket.socket) -> None:
+        arrived.append(connection.recv(65536))
+
+    with listening(port, hang_up, ip=CLIENT), connect_as_app(port) as stream:
+        reply = ask(stream)
+    assert (reply.status, reply.first("grpc-status")) == ((200, "14") if ask is ask_grpc else (502, ""))
+    assert len(arrived) == 1
+
+
+@PROTOCOLS
+@pytest.mark.parametrize("name", ["l5d-timeout", "l5d-request-timeout", "l5d-response-timeout"])
+def test_a_clients_own_timeout_counts_where_the_rule_allows_it(pod: Pod, ask: Ask, name: str) -> None:
+    port = PORT_OF[ask] + 40 + 5 * len(name)
+    pod.set_target(f"{POD}:{port}", targets.detect(CLIENT, port, allow_l5d_request_headers=True))
+    app = Reluctant(silent=10)
+    with app.listening(ask, port), connect_as_app(port) as stream:
+        why = "response timed out" if name == "l5d-response-timeout" else "request timed out"
+        assert_not_fatal(ask(stream, [(name, "100ms")]), ask, 504, 4, why)
 
 
 class Reluctant:

@@ -59,10 +59,11 @@ impl Replay {
         Body::replay(ReplayBody { shared: self.0.clone(), turn: shared.turn, next: 0, ended: false })
     }
 
-    /// All of it was read, and all of it is kept.
+    /// All of it was read, and all of it is kept. Who sends a body asks whether more will come, and where none will does
+    /// not read on to the end.
     pub fn is_whole(&self) -> bool {
         let shared = self.0.lock();
-        shared.is_complete && !shared.is_capped
+        (shared.is_complete || shared.source.is_end_stream()) && !shared.is_capped
     }
 
     /// Nothing was read that is not kept.
@@ -169,6 +170,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_is_whole_with_its_last_frame() {
+        let replay = Replay::new(source("hello"), 5).ok().unwrap();
+        let mut body = replay.body();
+        body.frame().await.unwrap().unwrap();
+        assert!(body.is_end_stream() && replay.is_whole());
+    }
+
+    #[tokio::test]
     async fn a_body_known_to_be_longer_is_handed_back() {
         let back = Replay::new(source("hello"), 4).err().unwrap();
         assert_eq!(read(back).await, "hello");
@@ -180,7 +189,7 @@ mod tests {
         let replay = Replay::new(first_read, 10).ok().unwrap();
         let mut first = replay.body();
         assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "hello");
-        assert!(!replay.is_whole() && replay.is_kept());
+        assert!(replay.is_kept());
         assert_eq!(read(replay.body()).await, "hello");
     }
 
