@@ -53,9 +53,11 @@ class Pod:
         self.withheld: set[str] = set()
         """Targets whose answer waits for `tell_target`."""
         self.asked: list[str] = []
-        """Every target, port and discovery path that the engine asked about, in its order; ports as numbers in text."""
+        """Every target, name, port and discovery path that the engine asked about, in its order; ports as text."""
         self.released: list[str] = []
         """Those that it no longer wants to hear of."""
+        self.profiles: dict[str, destination_pb2.DestinationProfile | None] = {}
+        """By the `name:port` of inbound requests; None: there is none. Of other names nothing is heard."""
         self.logs: list[engine_pb2.Log] = []
         self.admin_requests: list[engine_pb2.AdminRequest] = []
         self._waiting: dict[str, engine_pb2.DiscoverTarget] = {}
@@ -99,6 +101,11 @@ class Pod:
     def refuse_endpoints(self, path: str, why: str) -> None:
         """The control plane will never answer."""
         self._apply(set_endpoints=engine_pb2.SetEndpoints(path=path, refusal=why))
+
+    def set_profile(self, name: str, profile: destination_pb2.DestinationProfile | None) -> None:
+        """As set_policy, for what is known of the name from now on."""
+        self.profiles[name] = profile
+        self._apply(set_profile=engine_pb2.SetProfile(authority=name, profile=profile))
 
     def drain(self) -> None:
         self._apply(drain=engine_pb2.Drain(grace_ms=5000))
@@ -149,6 +156,13 @@ class Pod:
                     self._tell_target(target, event.discover_target)
             case "release_target":
                 self.released.append(_name_of(event.release_target))
+            case "discover_profile":
+                name = event.discover_profile.authority
+                self.asked.append(name)
+                if name in self.profiles:
+                    self._apply(set_profile=engine_pb2.SetProfile(authority=name, profile=self.profiles[name]))
+            case "release_profile":
+                self.released.append(event.release_profile.authority)
             case "discover_endpoints":
                 path = event.discover_endpoints.path
                 self.asked.append(path)

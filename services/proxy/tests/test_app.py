@@ -433,6 +433,33 @@ async def test_refused_target_fails_with_the_reason(start: Start) -> None:
         assert "INVALID_ARGUMENT" in (await mesh.engine.command("set_outbound_target")).refusal
 
 
+async def test_a_name_is_answered_by_its_profile_until_it_is_released(start: Start) -> None:
+    name = "web.shop.svc.cluster.local:80"
+    async with start() as mesh:
+        await mesh.certified()
+        mesh.engine.emit(discover_profile=engine_pb2.DiscoverProfile(authority=name))
+        request, profiles = await mesh.plane.stream("GetProfile")
+        assert (request.path, request.context_token) == (name, "ctx")
+        for fqn in ("a", "b"):
+            profiles.put_nowait(destination_pb2.DestinationProfile(fully_qualified_name=fqn))
+            told = await mesh.engine.command("set_profile")
+            assert (told.authority, told.profile.fully_qualified_name) == (name, fqn)
+        mesh.engine.emit(release_profile=engine_pb2.ReleaseProfile(authority=name))
+        await mesh.plane.closing("GetProfile")
+
+
+async def test_a_name_that_can_have_no_profile_is_told_so_and_one_that_may_yet_is_asked_again(start: Start) -> None:
+    async with start() as mesh:
+        await mesh.certified()
+        mesh.engine.emit(discover_profile=engine_pb2.DiscoverProfile(authority="web.shop:80"))
+        _, profiles = await mesh.plane.stream("GetProfile")
+        profiles.put_nowait(grpc.StatusCode.UNKNOWN)
+        _, profiles = await mesh.plane.stream("GetProfile")
+        profiles.put_nowait(grpc.StatusCode.INVALID_ARGUMENT)
+        told = await mesh.engine.command("set_profile")
+        assert (told.authority, told.HasField("profile")) == ("web.shop:80", False)
+
+
 async def test_endpoints_are_replaced_after_a_reconnect(start: Start) -> None:
     add = destination_pb2.Update(add=destination_pb2.WeightedAddrSet(addrs=[destination_pb2.WeightedAddr(addr=DST)]))
     async with start() as mesh:

@@ -65,6 +65,8 @@ def test_environment_of_the_injector_is_read_whole(minimal: dict[str, str]) -> N
         INBOUND_DETECT_TIMEOUT="365d",
         INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION="25,3306,4567-4568",
         DESTINATION_PROFILE_NETWORKS="10.0.0.0/8,fd00::/8",
+        DESTINATION_PROFILE_SUFFIXES="svc.one.,svc.two.",
+        DESTINATION_PROFILE_INITIAL_TIMEOUT="2s",
         CONTROL_STREAM_INITIAL_TIMEOUT="3s",
         CONTROL_STREAM_IDLE_TIMEOUT="5m",
         CONTROL_STREAM_LIFETIME="1h",
@@ -81,6 +83,7 @@ def test_environment_of_the_injector_is_read_whole(minimal: dict[str, str]) -> N
     assert message.inbound_detect_timeout_ms == 0xFFFF_FFFF
     assert [(p.first, p.last) for p in message.inbound_opaque_ports] == [(25, 25), (3306, 3306), (4567, 4568)]
     assert list(message.inbound_ports) == [8080, 9090]
+    assert (list(message.inbound_profile_suffixes), message.inbound_profile_wait_ms) == (["svc.one.", "svc.two."], 2000)
     assert not message.informational_headers
     assert message.worker_threads == 2
     assert message.inbound_accept_keepalive.keepalive_ms == 10_000

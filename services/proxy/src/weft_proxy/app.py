@@ -279,6 +279,10 @@ class App:
                 discovery.discover_target(event.discover_target)
             case "release_target":
                 discovery.release_target(event.release_target)
+            case "discover_profile":
+                discovery.discover_profile(event.discover_profile.authority)
+            case "release_profile":
+                discovery.release_profile(event.release_profile.authority)
             case "discover_endpoints":
                 discovery.discover_endpoints(event.discover_endpoints.path)
             case "release_endpoints":

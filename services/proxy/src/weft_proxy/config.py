@@ -140,6 +140,7 @@ def read_settings(environ: Mapping[str, str], cpus: int | None = None) -> Settin
             context=get(var.DESTINATION_CONTEXT) or "",
             profile_networks=get(var.DESTINATION_PROFILE_NETWORKS),
             profile_suffixes=get(var.DESTINATION_PROFILE_SUFFIXES),
+            inbound_profile_wait_ms=get(var.DESTINATION_PROFILE_INITIAL_TIMEOUT),
             stream_limits=_stream_limits(reader),
         ),
         admin_listen=get(var.ADMIN_LISTEN_ADDR),

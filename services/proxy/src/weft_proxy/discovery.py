@@ -1,11 +1,12 @@
-"""Answers the engine's questions: what is this target, where are its endpoints, what does this port admit.
+"""Answers the engine's questions: what is this target, where are its endpoints, what does this port admit, and what
+does the profile of this name say.
 
 One task per open question, owned by the group it is given; a release cancels the task. Messages pass through to the
 engine; what they mean is the engine's business.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import grpc.aio
@@ -27,7 +28,7 @@ Key = tuple[str, str | int]
 
 
 class Discovery:
-    """Holds the open questions, keyed by kind and target, path or port."""
+    """Holds the open questions, keyed by kind and target, path, name or port."""
 
     def __init__(
         self,
@@ -68,6 +69,12 @@ class Discovery:
     def release_target(self, released: engine_pb2.ReleaseTarget) -> None:
         if target := target_of(released):
             self._stop(("target", target.path))
+
+    def discover_profile(self, authority: str) -> None:
+        self._start(("profile", authority), self._answer_inbound_profile(authority))
+
+    def release_profile(self, authority: str) -> None:
+        self._stop(("profile", authority))
 
     def discover_endpoints(self, path: str) -> None:
         self._start(("endpoints", path), self._answer_endpoints(path))
@@ -134,17 +141,28 @@ class Discovery:
         self._apply(state.command(), subject)
 
     async def _answer_profile(self, subject: str, state: TargetState) -> None:
-        request = destination_pb2.GetDestination(path=subject, context_token=self._settings.context)
-
-        def learn(profile: destination_pb2.DestinationProfile) -> None:
-            state.profile = profile
+        def learn(profile: destination_pb2.DestinationProfile | None) -> None:
+            state.profile = Answer.ABSENT if profile is None else profile
             self._apply(state.command(), subject)
 
+        await self._follow_profile(subject, learn)
+
+    async def _answer_inbound_profile(self, authority: str) -> None:
+        def learn(profile: destination_pb2.DestinationProfile | None) -> None:
+            set_profile = engine_pb2.SetProfile(authority=authority, profile=profile)
+            self._apply(engine_pb2.Command(set_profile=set_profile), authority)
+
+        await self._follow_profile(authority, learn)
+
+    async def _follow_profile(
+        self, path: str, learn: Callable[[destination_pb2.DestinationProfile | None], None]
+    ) -> None:
+        """learn: told of each profile, and of None when there is none for good."""
+        request = destination_pb2.GetDestination(path=path, context_token=self._settings.context)
         await self._follow_destination.follow(
-            Method.GET_PROFILE, subject, lambda: self._destination.GetProfile(request), learn
+            Method.GET_PROFILE, path, lambda: self._destination.GetProfile(request), learn
         )
-        state.profile = Answer.ABSENT
-        self._apply(state.command(), subject)
+        learn(None)
 
     async def _answer_endpoints(self, path: str) -> None:
         # A name's trailing dot is not sent, though backends may carry one (wire.md 2.1).

@@ -48,6 +48,18 @@ pub fn is_dns_name(name: &str) -> bool {
         })
 }
 
+/// True when one of the suffixes covers the name, by whole labels. `.` covers every name. A trailing dot means nothing.
+pub fn covers(suffixes: &[String], name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    suffixes.iter().any(|suffix| {
+        let suffix = suffix.trim_matches('.');
+        let Some(at) = name.len().checked_sub(suffix.len()) else { return false };
+        suffix.is_empty()
+            || name.get(at..).is_some_and(|tail| tail.eq_ignore_ascii_case(suffix))
+                && (at == 0 || name.as_bytes()[at - 1] == b'.')
+    })
+}
+
 /// A network, compared on the high `prefix` bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
@@ -107,5 +119,16 @@ mod tests {
         assert!(ten.contains("10.255.0.1".parse().unwrap()));
         assert!(!ten.contains("11.0.0.1".parse().unwrap()));
         assert!(Cidr::new("10.0.0.0".parse().unwrap(), 33).is_none());
+    }
+
+    #[test]
+    fn suffixes_cover_whole_labels() {
+        let suffixes = ["svc.cluster.local.".to_owned()];
+        assert!(covers(&suffixes, "web.shop.svc.cluster.local"));
+        assert!(covers(&suffixes, "web.shop.svc.CLUSTER.local."));
+        assert!(!covers(&suffixes, "web.shop.evilsvc.cluster.local"));
+        assert!(!covers(&suffixes, "cluster.local"));
+        assert!(covers(&[".".to_owned()], "anything.example"));
+        assert!(!covers(&[], "web.shop.svc.cluster.local"));
     }
 }

@@ -1,18 +1,6 @@
-//! What a gateway admits and how it marks what it passes on: names under its suffixes, no loops, `Forwarded` (wire.md 5.3).
+//! How a gateway marks what it passes on, and knows its own mark: no loops, `Forwarded` (wire.md 5.3).
 
 use http::{HeaderMap, HeaderValue, header};
-
-/// True when one of the suffixes covers the name, by whole labels. `.` covers every name. A trailing dot means nothing.
-pub fn covers(suffixes: &[String], name: &str) -> bool {
-    let name = name.trim_end_matches('.');
-    suffixes.iter().any(|suffix| {
-        let suffix = suffix.trim_matches('.');
-        let Some(at) = name.len().checked_sub(suffix.len()) else { return false };
-        suffix.is_empty()
-            || name.get(at..).is_some_and(|tail| tail.eq_ignore_ascii_case(suffix))
-                && (at == 0 || name.as_bytes()[at - 1] == b'.')
-    })
-}
 
 /// The request passed through `id` before: it is in the `by` of some `Forwarded` header. Source: RFC 7239.
 pub fn has_passed(headers: &HeaderMap, id: &str) -> bool {
@@ -35,17 +23,6 @@ pub fn http_authority(name: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn suffixes_cover_whole_labels() {
-        let suffixes = ["svc.cluster.local.".to_owned()];
-        assert!(covers(&suffixes, "web.shop.svc.cluster.local"));
-        assert!(covers(&suffixes, "web.shop.svc.CLUSTER.local."));
-        assert!(!covers(&suffixes, "web.shop.evilsvc.cluster.local"));
-        assert!(!covers(&suffixes, "cluster.local"));
-        assert!(covers(&[".".to_owned()], "anything.example"));
-        assert!(!covers(&[], "web.shop.svc.cluster.local"));
-    }
 
     #[test]
     fn a_loop_is_our_own_mark_wherever_it_stands() {

@@ -1,6 +1,6 @@
 //! Which route and rule a request takes: the most specific match wins, ties go to the first listed (wire.md 2.7).
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Request};
 use regex::Regex;
 use weft_proto::linkerd::{
     grpc_route as grpc,
@@ -8,7 +8,7 @@ use weft_proto::linkerd::{
     http_types::{HttpMethod, http_method},
 };
 
-use crate::meta::Meta;
+use crate::{meta::Meta, orig_proto::host_of};
 
 /// What matching looks at, borrowed from the request.
 #[derive(Clone, Copy)]
@@ -19,6 +19,18 @@ pub struct RequestView<'a> {
     pub path: &'a str,
     pub query: &'a str,
     pub headers: &'a HeaderMap,
+}
+
+impl<'a> RequestView<'a> {
+    pub fn new<B>(request: &'a Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            host: host_of(request),
+            path: request.uri().path(),
+            query: request.uri().query().unwrap_or_default(),
+            headers: request.headers(),
+        }
+    }
 }
 
 pub struct Route<R> {

@@ -38,6 +38,10 @@ pub struct Settings {
     pub inbound_ports: Vec<u16>,
     /// Not empty: this proxy is a gateway to names under these.
     pub inbound_gateway_suffixes: Vec<String>,
+    /// Names under these have profiles, which label inbound metrics.
+    pub inbound_profile_suffixes: Vec<String>,
+    /// How long requests wait for the profile of a name that is new.
+    pub inbound_profile_wait: Duration,
     pub inbound_connect_timeout: Duration,
     pub outbound_connect_timeout: Duration,
     pub inbound_detect_timeout: Duration,
@@ -121,6 +125,8 @@ impl Settings {
             inbound_opaque_ports: ranges.collect::<Result<_, _>>()?,
             inbound_ports: ports_from(&s.inbound_ports, "inbound_ports")?,
             inbound_gateway_suffixes: s.inbound_gateway_suffixes.clone(),
+            inbound_profile_suffixes: s.inbound_profile_suffixes.clone(),
+            inbound_profile_wait: Duration::from_millis(u64::from(s.inbound_profile_wait_ms)),
             inbound_connect_timeout: ms_or(s.inbound_connect_timeout_ms, 300),
             outbound_connect_timeout: ms_or(s.outbound_connect_timeout_ms, 300),
             inbound_detect_timeout: ms_or(s.inbound_detect_timeout_ms, 10_000),

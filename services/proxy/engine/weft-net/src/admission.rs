@@ -9,7 +9,6 @@ use weft_core::{
     inbound::ServerPolicy,
     meta::Meta,
     metrics::{Counter, HttpMetrics, InboundRouteSeries, Labels, RouteKind},
-    orig_proto::host_of,
     rate_limit::Scope,
     route::{RequestView, RouteIndex},
 };
@@ -58,13 +57,7 @@ impl Admission {
         record: &mut Record,
     ) -> Result<Permitted, Failure> {
         let policy = arrival.port.policy();
-        let view = RequestView {
-            method: request.method(),
-            host: host_of(request),
-            path: request.uri().path(),
-            query: request.uri().query().unwrap_or_default(),
-            headers: request.headers(),
-        };
+        let view = RequestView::new(request);
         let Some(matched) = policy.find_route(&view) else {
             proxy.metrics.inbound_route_not_found.series(&arrival.authz_labels(&policy, |_| {})).incr();
             record.refused(policy, None);

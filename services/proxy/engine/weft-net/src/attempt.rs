@@ -279,10 +279,12 @@ impl Tries<'_> {
         }
         watch.reusable = reusable;
         watch.fails_with_trailers = self.version == Version::HTTP_2;
-        let actual = match self.counts {
-            Counts::Profile(profile) => Some(profile.actual.clone()),
+        let profile = match self.counts {
+            Counts::Profile(profile) => Some(profile),
             Counts::Policy(_) => None,
         };
+        watch.rule = profile.map(|profile| profile.route.rule.clone());
+        let actual = profile.map(|profile| profile.actual.clone());
         watch.outbound = Some(Box::new(OutboundWatch { verdict, backend, sent, route: None, deadlines, actual }));
         response.map(|incoming| {
             let mut body = Body::incoming(incoming);

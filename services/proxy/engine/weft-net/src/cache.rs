@@ -44,7 +44,23 @@ impl<K: Key, V: Value> Cache<K, V> {
     }
 
     pub fn lease(self: &Arc<Self>, key: K, make: impl FnOnce() -> V) -> Lease<K, V> {
+        self.hold(&mut self.slots.lock(), key, make)
+    }
+
+    /// As `lease`, with at most so many entries: a new one takes the place of that which nobody has used for longest. None
+    /// when all are in use.
+    pub fn lease_within(self: &Arc<Self>, most: usize, key: K, make: impl FnOnce() -> V) -> Option<Lease<K, V>> {
         let mut slots = self.slots.lock();
+        if slots.len() >= most && !slots.contains_key(&key) {
+            let idle = slots.iter().filter(|(_, slot)| slot.users == 0);
+            let oldest = idle.min_by_key(|(_, slot)| slot.idle_since).map(|(key, _)| key.clone())?;
+            slots.remove(&oldest);
+            (self.released)(&oldest);
+        }
+        Some(self.hold(&mut slots, key, make))
+    }
+
+    fn hold(self: &Arc<Self>, slots: &mut HashMap<K, Slot<V>>, key: K, make: impl FnOnce() -> V) -> Lease<K, V> {
         let slot = slots.entry(key.clone()).or_insert_with(|| Slot {
             value: Arc::new(make()),
             users: 0,
@@ -138,6 +154,21 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(cache.get(&1).is_none());
         assert_eq!(released.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn of_a_full_cache_the_entry_that_is_idle_longest_goes_and_those_in_use_stay() {
+        let (cache, released) = counting();
+        let lease = |key| cache.lease_within(2, key, || key);
+        drop(lease(1));
+        let held = lease(2);
+        drop(lease(3));
+        assert_eq!((cache.get(&1), cache.get(&3).as_deref()), (None, Some(&3)));
+        let also_held = lease(4);
+        assert_eq!((cache.get(&3), released.load(Ordering::Relaxed)), (None, 2));
+        assert!(lease(5).is_none());
+        assert_eq!(lease(2).as_deref(), Some(&2));
+        drop((held, also_held));
     }
 
     #[tokio::test]

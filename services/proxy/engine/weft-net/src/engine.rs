@@ -111,6 +111,7 @@ impl Engine {
             Kind::OpenDataListeners(_) => self.open_data_listeners()?,
             Kind::SetInboundPort(update) => proxy.ports.set(&update)?,
             Kind::SetOutboundTarget(answer) => proxy.targets.set(proxy, &answer)?,
+            Kind::SetProfile(answer) => proxy.profiles.set(&proxy.metrics, &answer),
             Kind::SetEndpoints(update) => proxy.balancers.set_endpoints(proxy, &update),
             Kind::AdminResponse(response) => proxy.admin.answer(response),
             Kind::Drain(drain) => self.drain(&drain),

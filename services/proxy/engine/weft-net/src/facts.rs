@@ -27,6 +27,7 @@ use crate::{
     admission::Permit,
     conn::Conn,
     endpoint::Endpoint,
+    profiles::ProfileRoute,
     proxy::Proxy,
     record::{text_map, wire_duration},
     routing::Routing,
@@ -138,6 +139,8 @@ pub struct Facts {
     pub started: Instant,
     pub inbound: Inbound,
     pub routed: Option<Routed>,
+    /// The route of the ServiceProfile of the name that an inbound request was for.
+    pub profile: Option<Arc<ProfileRoute>>,
     pub number: u64,
     pub is_sample: bool,
     /// Nearly always one; a Vec would allocate for it.
@@ -166,6 +169,7 @@ impl Facts {
             started: Instant::now(),
             inbound: Inbound::NotAsked,
             routed: None,
+            profile: None,
             number: connection.requests.fetch_add(1, Relaxed),
             is_sample: connection.proxy.recorder.samples(),
             first_try: None,

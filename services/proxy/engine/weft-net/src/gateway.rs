@@ -5,8 +5,9 @@ use std::{io, sync::Arc};
 use http::{Request, Response, Version, header};
 use hyper::body::Incoming;
 use weft_core::{
+    addr::covers,
     failure::Failure,
-    gateway::{covers, forwarded, has_passed, http_authority},
+    gateway::{forwarded, has_passed, http_authority},
     orig_proto::{host_of, set_host},
 };
 

@@ -12,6 +12,7 @@ use weft_core::{
     headers::{self, CLIENT_ID, REMOTE_IP},
     metrics::{HttpMetrics, InboundRouteSeries, RouteOutcome},
     orig_proto::{self, OrigProto, settle_host},
+    route::RequestView,
 };
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     facts::Connection,
     gateway::Gateway,
     inbound::Arrival,
+    profiles::{Names, ProfileRoute},
     proxy::Proxy,
     record::Record,
     respond::{AnswerTo, Ended},
@@ -56,6 +58,7 @@ pub async fn serve(proxy: Arc<Proxy>, arrival: Arrival, onward: Onward, conn: Co
         remote_ip,
         onward,
         admission: Admission::default(),
+        names: Names::default(),
         close: Notify::new(),
     });
     let settings = ServeSettings {
@@ -77,6 +80,7 @@ struct InboundHttp {
     remote_ip: Option<HeaderValue>,
     onward: Onward,
     admission: Admission,
+    names: Names,
     /// Ends the connection once what is in flight is answered.
     close: Notify,
 }
@@ -132,6 +136,11 @@ impl InboundHttp {
         }
         let (http, route) = (permit.http.clone(), permit.series.clone());
         let started = record.started();
+        let profile = match &self.onward {
+            Onward::Application(_) => self.profile_route(&request, record).await,
+            // Its requests are for names elsewhere, whose profiles outbound routing knows.
+            Onward::Gateway(_) => None,
+        };
         let (sent, answered) = match &self.onward {
             Onward::Application(application) => {
                 let may_switch = orig.is_none();
@@ -146,13 +155,17 @@ impl InboundHttp {
                 (Sent::At(started), passed.map(|response| (response.map(Body::nested), None)))
             }
         };
-        let inbound = InboundWatch { series: route, sent };
+        let rule = profile.as_ref().map(|profile| profile.rule.clone());
+        let inbound = InboundWatch { series: route, sent, profile };
         let (mut response, reusable) = match answered {
             Ok(answered) => answered,
             Err(ended) => {
                 http.failed(ended.status(), started.elapsed());
                 let outcome = RouteOutcome { http_status: Some(ended.status()), ..ended.route_outcome() };
                 inbound.ended(outcome, started);
+                if let Some(profile) = &inbound.profile {
+                    profile.series.failed(ended.status(), started.elapsed());
+                }
                 return Err(ended);
             }
         };
@@ -163,9 +176,19 @@ impl InboundHttp {
         let mut watch = ResponseWatch::new(http, started, response.status().as_u16(), response.headers());
         watch.reusable = reusable;
         watch.fails_with_trailers = carried_version == Version::HTTP_2;
+        watch.rule = rule;
         watch.inbound = Some(inbound);
         response.body_mut().watch_response(watch);
         Ok(response)
+    }
+
+    /// The route of a ServiceProfile that takes the request, which is counted there.
+    async fn profile_route(&self, request: &Request<Incoming>, record: &mut Record) -> Option<Arc<ProfileRoute>> {
+        let profile = self.names.profile(&self.proxy.profiles, request)?;
+        let route = profile.routes().await?.find(&RequestView::new(request))?.clone();
+        route.series.requests.incr();
+        record.profiled(route.clone());
+        Some(route)
     }
 
     async fn to_application(

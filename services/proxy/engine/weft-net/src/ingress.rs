@@ -13,7 +13,8 @@ use weft_core::{
     detect::Detected,
     failure::Failure,
     gateway::http_authority,
-    ingress::{LogicalName, NotAName, take_override},
+    ingress::{NotAName, take_override},
+    logical_name::LogicalName,
     meta::Meta,
     metrics::Labels,
 };

@@ -9,7 +9,7 @@ use weft_core::{
     balance::Rng,
     failure::Failure,
     headers::{self, DST_CANONICAL, REQUIRE_ID},
-    orig_proto::{host_of, settle_host},
+    orig_proto::settle_host,
     outbound::{ClientProtocol, HttpRoutes, HttpRule, Limits, Plan, RuleKind},
     route::{RequestView, without_port},
 };
@@ -125,17 +125,10 @@ impl OutboundHttp {
         }
         settle_host(&mut request).ok_or(Failure::InvalidRequest("a request has one host"))?;
         let started = record.started();
-        let host = host_of(&request);
-        let view = RequestView {
-            method: request.method(),
-            host,
-            path: request.uri().path(),
-            query: request.uri().query().unwrap_or_default(),
-            headers: request.headers(),
-        };
+        let view = RequestView::new(&request);
         let routes = routes(routing.protocol(), request.version())?;
         let (rule, prefix) = routes.find(&view).ok_or(Failure::NoRoute)?;
-        let labelled = self.proxy.settings.outbound_metrics_hostname_labels.then(|| without_port(host));
+        let labelled = self.proxy.settings.outbound_metrics_hostname_labels.then(|| without_port(view.host));
         record.takes(rule.id);
         let counts = routing.counts(rule, labelled);
         let watch = counts.clone().started(started);

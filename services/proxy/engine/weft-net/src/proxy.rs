@@ -12,7 +12,8 @@ use weft_core::{balance::Rng, settings::Settings};
 
 use crate::{
     admin::AdminRequests, discovery::Balancers, dns::Dns, drain::Drain, events::EventQueue, identity::IdentityStore,
-    in_flight::InFlight, metrics::Metrics, orig_dst::OriginalDst, ports::Ports, recorder::Recorder, targets::Targets,
+    in_flight::InFlight, metrics::Metrics, orig_dst::OriginalDst, ports::Ports, profiles::Profiles, recorder::Recorder,
+    targets::Targets,
 };
 
 pub struct Proxy {
@@ -23,6 +24,7 @@ pub struct Proxy {
     pub balancers: Balancers,
     pub targets: Targets,
     pub ports: Ports,
+    pub profiles: Profiles,
     pub admin: AdminRequests,
     pub drain: Arc<Drain>,
     pub recorder: Recorder,
@@ -45,6 +47,7 @@ impl Proxy {
             balancers: Balancers::new(events.clone()),
             targets: Targets::new(settings.outbound_discovery_idle, events.clone()),
             ports: Ports::new(&settings, events.clone()),
+            profiles: Profiles::new(&settings, events.clone()),
             admin: AdminRequests::default(),
             drain: Drain::new(),
             recorder: Recorder::new(&metrics, settings.access_log.is_some() || settings.trace),

@@ -27,6 +27,7 @@ use crate::{
     endpoint::Endpoint,
     facts::{Connection, End, Facts, Inbound, Routed, Taken},
     observers::Observers,
+    profiles::ProfileRoute,
     respond::Ended,
     routing::Routing,
     serve::BoxError,
@@ -122,6 +123,11 @@ impl Record {
     /// Inbound policy lets the request pass.
     pub fn permitted(&mut self, permit: Arc<Permit>) {
         self.facts.inbound = Inbound::Permitted(permit);
+    }
+
+    /// A route of a ServiceProfile takes the inbound request.
+    pub fn profiled(&mut self, route: Arc<ProfileRoute>) {
+        self.facts.profile = Some(route);
     }
 
     /// Outbound policy is known.
@@ -289,11 +295,13 @@ impl Record {
                 ("route_name", meta.name.clone()),
             ])
         };
-        let rule = self.facts.routed.as_ref().and_then(Routed::rule);
-        match (rule.map(|rule| &rule.kind), self.facts.route()) {
-            (Some(RuleKind::Profile(profile)), _) => profile.labels.iter().cloned().collect(),
-            (_, Some(route)) => named(route),
-            (_, None) => HashMap::new(),
+        let outbound = match self.facts.routed.as_ref().and_then(Routed::rule).map(|rule| &rule.kind) {
+            Some(RuleKind::Profile(profile)) => Some(profile),
+            _ => None,
+        };
+        match outbound.or(self.facts.profile.as_ref().map(|route| &route.rule)) {
+            Some(profile) => profile.labels.iter().cloned().collect(),
+            None => self.facts.route().map(named).unwrap_or_default(),
         }
     }
 

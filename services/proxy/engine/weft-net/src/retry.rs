@@ -10,7 +10,8 @@ use weft_core::{
     failure::{Expired, Failure},
     headers::{grpc_status, is_grpc},
     metrics::RouteSeries,
-    outbound::{Limits, Plan, ProfileRule, ResponseHead, Retry},
+    outbound::{Limits, Plan, ResponseHead, Retry},
+    profile::ProfileRule,
 };
 
 use crate::{

@@ -10,13 +10,12 @@ use parking_lot::Mutex;
 use weft_core::{
     budget::{Budget, BudgetSettings},
     metrics::{BackendSeries, Counter, HttpMetrics, Labels, Outcome, RouteFamilies, RouteOutcome, RouteSeries},
-    outbound::{
-        BackendIndex, BackendKind, Carries, ClientPolicy, ClientProtocol, HttpRule, ProfileRule, ResponseHead, RuleKind,
-    },
+    outbound::{BackendIndex, BackendKind, Carries, ClientPolicy, ClientProtocol, HttpRule, RuleKind},
+    profile::ProfileRule,
 };
 use weft_proto::engine::SetOutboundTarget;
 
-use crate::{balancer::Balancer, discovery::Subject, proxy::Proxy, respond::Ended};
+use crate::{balancer::Balancer, discovery::Subject, profiles::ProfileRoute, proxy::Proxy, respond::Ended};
 
 /// Names of hosts that one rule remembers for its `hostname` label; others share the series without a name.
 const MAX_HOSTS: usize = 64;
@@ -52,8 +51,7 @@ struct PolicySeries {
 }
 
 pub struct ProfileSeries {
-    rule: Arc<ProfileRule>,
-    pub route: Arc<HttpMetrics>,
+    pub route: ProfileRoute,
     pub actual: Arc<HttpMetrics>,
     pub retryable: Arc<Counter>,
     pub no_budget: Arc<Counter>,
@@ -225,32 +223,21 @@ impl PolicySeries {
 
 impl ProfileSeries {
     fn new(proxy: &Proxy, rule: &Arc<ProfileRule>) -> Self {
-        let mut labels = Labels::default().with("direction", "outbound").with("dst", &rule.dst);
-        for (key, value) in &rule.labels {
-            labels.add_prefixed("rt", key, value);
-        }
         let metrics = &proxy.metrics;
+        let labels = rule.series_labels("outbound");
         Self {
-            rule: rule.clone(),
-            route: metrics.profile_routes.metrics(labels.clone()),
+            route: ProfileRoute::new(metrics, "outbound", rule.clone()),
             actual: metrics.profile_tries.metrics(labels.clone()),
             retryable: metrics.profile_retryable.series(&labels),
             no_budget: metrics.profile_retryable.series(&labels.with("skipped", "no_budget")),
         }
-    }
-
-    fn classified(&self, outcome: Outcome) -> Outcome {
-        let Some(status) = outcome.status.filter(|_| outcome.error.is_empty()) else { return outcome };
-        let grpc_status = if outcome.is_grpc { outcome.grpc_status } else { None };
-        let head = ResponseHead { status, is_grpc: outcome.is_grpc, grpc_status };
-        Outcome { classified: Some(self.rule.is_failure(head)), ..outcome }
     }
 }
 
 impl Counts {
     pub fn started(self, at: Instant) -> RouteWatch {
         if let Self::Profile(series) = &self {
-            series.route.requests.incr();
+            series.route.series.requests.incr();
         }
         RouteWatch { counts: self, started: at }
     }
@@ -259,7 +246,7 @@ impl Counts {
 impl RouteWatch {
     pub fn first_frame(&self, status: u16) {
         if let Counts::Profile(series) = &self.counts {
-            series.route.latency(Some(status), self.started.elapsed());
+            series.route.series.latency(Some(status), self.started.elapsed());
         }
     }
 
@@ -267,7 +254,7 @@ impl RouteWatch {
     pub fn ended(self, outcome: RouteOutcome, legacy: Outcome) {
         match &self.counts {
             Counts::Policy(series) => series.ended(outcome, self.started.elapsed()),
-            Counts::Profile(series) => series.route.response(series.classified(legacy)),
+            Counts::Profile(series) => series.route.series.response(legacy),
         }
     }
 
@@ -275,7 +262,7 @@ impl RouteWatch {
     pub fn failed(self, ended: &Ended) {
         match &self.counts {
             Counts::Policy(series) => series.ended(ended.route_outcome(), self.started.elapsed()),
-            Counts::Profile(series) => series.route.failed(ended.status(), self.started.elapsed()),
+            Counts::Profile(series) => series.route.series.failed(ended.status(), self.started.elapsed()),
         }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwapOption;
-use tokio::sync::Notify;
 use weft_core::addr;
 use weft_proto::engine::{DiscoverTarget, ReleaseTarget, SetOutboundTarget, event::Kind};
 use weft_proto::linkerd::net::TcpAddress;
@@ -11,6 +9,7 @@ use weft_proto::linkerd::net::TcpAddress;
 use crate::{
     cache::{Cache, Lease},
     events::EventQueue,
+    lookup::Lookup,
     proxy::Proxy,
     routing::Routing,
 };
@@ -28,6 +27,7 @@ pub enum TargetKey {
     Name(Arc<str>),
 }
 
+pub type Target = Lookup<Routing>;
 pub type TargetLease = Lease<TargetKey, Target>;
 
 impl TargetKey {
@@ -42,12 +42,6 @@ impl TargetKey {
             Self::Name(name) => (None, name.to_string()),
         }
     }
-}
-
-#[derive(Default)]
-pub struct Target {
-    current: ArcSwapOption<Routing>,
-    answered: Notify,
 }
 
 impl Targets {
@@ -80,32 +74,8 @@ impl Targets {
         let Some(target) = self.cache.get(&key) else {
             return Ok(());
         };
-        let before = target.current.load();
-        let routing = Routing::new(proxy, dst, answer, before.as_deref());
-        target.current.store(Some(Arc::new(routing)));
-        target.answered.notify_waiters();
+        let before = target.current();
+        target.answer(Routing::new(proxy, dst, answer, before.as_deref()));
         Ok(())
-    }
-}
-
-impl Target {
-    pub fn current(&self) -> Option<Arc<Routing>> {
-        self.current.load_full()
-    }
-
-    /// Waits as long as discovery takes.
-    pub async fn discovered(&self) -> Arc<Routing> {
-        if let Some(routing) = self.current() {
-            return routing;
-        }
-        loop {
-            let answered = self.answered.notified();
-            tokio::pin!(answered);
-            answered.as_mut().enable();
-            if let Some(routing) = self.current() {
-                return routing;
-            }
-            answered.await;
-        }
     }
 }

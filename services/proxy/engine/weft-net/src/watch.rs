@@ -9,6 +9,7 @@ use weft_core::{
     failure::Failure,
     headers::grpc_status,
     metrics::{BackendSeries, Histogram, HttpMetrics, InboundRouteSeries, Outcome, RouteOutcome},
+    profile::ProfileRule,
 };
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     client::Reusable,
     deadlines::{Deadlines, Watched},
     endpoint::{Pending, Verdict},
+    profiles::ProfileRoute,
     record::Record,
     routing::RouteWatch,
 };
@@ -44,6 +46,8 @@ pub struct ResponseWatch {
     pub reusable: Option<Reusable>,
     /// Boxed together: only outbound responses have them.
     pub outbound: Option<Box<OutboundWatch>>,
+    /// Of the ServiceProfile route that says what a failure is.
+    pub rule: Option<Arc<ProfileRule>>,
     /// Of the inbound route, once per permitted request.
     pub inbound: Option<InboundWatch>,
     /// Once this is the answer that the client gets.
@@ -70,6 +74,8 @@ pub struct OutboundWatch {
 pub struct InboundWatch {
     pub series: Arc<InboundRouteSeries>,
     pub sent: Sent,
+    /// Of the name that the request was for.
+    pub profile: Option<Arc<ProfileRoute>>,
 }
 
 impl InboundWatch {
@@ -109,6 +115,7 @@ impl ResponseWatch {
             pending: None,
             reusable: None,
             outbound: None,
+            rule: None,
             inbound: None,
             record: None,
             bytes: 0,
@@ -126,6 +133,9 @@ impl ResponseWatch {
             if let Some(route) = self.outbound.as_ref().and_then(|outbound| outbound.route.as_ref()) {
                 route.first_frame(self.status);
             }
+            if let Some(profile) = self.inbound.as_ref().and_then(|inbound| inbound.profile.as_ref()) {
+                profile.series.latency(Some(self.status), self.started.elapsed());
+            }
         }
     }
 
@@ -134,20 +144,23 @@ impl ResponseWatch {
             return;
         }
         self.first_frame();
-        self.metrics.response(self.outcome(error.label));
+        let legacy = self.outcome(error.label);
+        self.metrics.response(legacy);
         match self.reusable.take() {
             Some(reusable) if error.label.is_empty() && error.reason.is_empty() => reusable.give_back(),
             _ => {}
         }
         let is_grpc = self.is_grpc;
         let (status, grpc_status) = (self.status, if is_grpc { self.grpc_status } else { None });
-        let legacy = self.outcome(error.label);
         if let Some(record) = self.record.take() {
             record.ended(legacy, error, self.bytes);
         }
         let outcome = RouteOutcome { http_status: Some(status), grpc_status, error: error.reason };
         if let Some(inbound) = &self.inbound {
             inbound.ended(outcome, self.started);
+            if let Some(profile) = &inbound.profile {
+                profile.series.response(legacy);
+            }
         }
         let Some(outbound) = &mut self.outbound else { return };
         if let Some(backend) = &outbound.backend {
@@ -165,12 +178,16 @@ impl ResponseWatch {
     }
 
     pub fn outcome(&self, error: &'static str) -> Outcome {
-        Outcome {
+        let outcome = Outcome {
             status: Some(self.status),
             is_grpc: self.is_grpc,
             grpc_status: self.grpc_status,
             error,
             classified: None,
+        };
+        match &self.rule {
+            Some(rule) => rule.classified(outcome),
+            None => outcome,
         }
     }
 

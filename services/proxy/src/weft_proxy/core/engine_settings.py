@@ -68,6 +68,8 @@ def engine_settings(settings: Settings, trust_anchors_pem: str, build_info: dict
         inbound_ports=inbound.ports,
         ingress_mode=outbound.ingress_mode,
         inbound_gateway_suffixes=inbound.gateway_suffixes,
+        inbound_profile_suffixes=settings.discovery.profile_suffixes,
+        inbound_profile_wait_ms=_u32(settings.discovery.inbound_profile_wait_ms),
         max_header_bytes=MAX_HEADER_BYTES,
         build_info=build_info,
         tap_listen=socket_addr_to_message(settings.tap.listen) if settings.tap else None,

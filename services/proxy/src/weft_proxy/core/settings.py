@@ -115,6 +115,7 @@ class DiscoverySettings:
     context: str
     profile_networks: tuple[IpNetwork, ...]
     profile_suffixes: tuple[str, ...]
+    inbound_profile_wait_ms: int
     stream_limits: StreamLimits
 
 

@@ -16,7 +16,7 @@ use std::{
 use weft_proto::linkerd::{destination::DestinationProfile, outbound as wire};
 
 pub use distribution::{BackendIndex, Distribution, NoBackend, RouteBackend};
-pub use profile::{ProfileRoutes, ProfileRule};
+pub use profile::ProfileRoutes;
 pub use retry::{Plan, ResponseHead, Retry};
 pub use timeouts::{Limits, Progress, Timeouts};
 pub use tls::TlsRoutes;
@@ -27,6 +27,7 @@ use crate::{
     endpoint::EndpointInfo,
     filters::Filters,
     meta::Meta,
+    profile::ProfileRule,
     route::{RequestView, RouteTable},
 };
 

@@ -1,7 +1,11 @@
-use http::HeaderMap;
-use weft_proto::linkerd::http_types::{HttpMethod, http_method};
+use http::{HeaderMap, Method};
+use weft_proto::linkerd::{
+    destination::{request_match::Match, response_match::Match as StatusMatch},
+    http_types::{HttpMethod, http_method},
+};
 
 use super::*;
+use crate::outbound::ResponseHead;
 
 fn path(regex: &str) -> wire::RequestMatch {
     wire::RequestMatch { r#match: Some(Match::Path(wire::PathMatch { regex: regex.into() })) }
@@ -65,12 +69,12 @@ fn the_first_route_that_matches_whole_wins() {
 fn retries_need_a_retryable_route_and_a_valid_budget() {
     let mut with_budget =
         profile(vec![wire::Route { is_retryable: true, ..route("r", path("/.*")) }, route("n", get())]);
-    assert!(own(&compiled(&with_budget).routes[0].1).budget.is_none());
+    assert!(own(compiled(&with_budget).rules().next().unwrap()).budget.is_none());
     let ttl = Some(prost_types::Duration { seconds: 10, nanos: 0 });
     with_budget.retry_budget = Some(wire::RetryBudget { retry_ratio: 0.2, min_retries_per_second: 10, ttl });
     let routes = compiled(&with_budget);
-    assert!(own(&routes.routes[0].1).budget.is_some());
-    assert!(own(&routes.routes[1].1).budget.is_none());
+    assert!(own(routes.rules().next().unwrap()).budget.is_some());
+    assert!(own(routes.rules().nth(1).unwrap()).budget.is_none());
     assert_eq!(own(&routes.default).dst, "books.shop.svc.cluster.local:80");
 }
 
@@ -87,7 +91,7 @@ fn response_classes_decide_before_status_and_grpc_code() {
         ],
         ..route("r", get())
     }]));
-    let rule = own(&routes.routes[0].1);
+    let rule = own(routes.rules().next().unwrap());
     let fails = |status, grpc_status| rule.is_failure(ResponseHead { status, is_grpc: false, grpc_status });
     assert!(!fails(500, None));
     assert!(fails(404, None));

@@ -135,6 +135,7 @@ def test_names_want_a_profile_under_the_suffixes_only(name: str, suffix: str, wa
         context="",
         profile_networks=(),
         profile_suffixes=(suffix,) if suffix else (),
+        inbound_profile_wait_ms=500,
         stream_limits=StreamLimits(None, None, None),
     )
     assert Target(f"{name}:80").wants_profile(settings) is wanted
