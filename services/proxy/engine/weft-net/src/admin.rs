@@ -13,7 +13,6 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::{
     net::TcpStream,
@@ -36,7 +35,7 @@ use crate::{
     conn::tune,
     proxy::Proxy,
     respond::AnswerTo,
-    serve::{Answer, Handler, HttpVersion, ServeSettings, serve},
+    serve::{Answer, BoxRequest, Handler, HttpVersion, ServeSettings, serve},
 };
 
 /// For TLS and for HTTP detection each.
@@ -102,7 +101,7 @@ struct Admin {
 }
 
 impl Handler for Admin {
-    fn handle(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+    fn handle(self: Arc<Self>, request: BoxRequest) -> Answer {
         Box::pin(async move {
             let answer_to = AnswerTo::new(&request, self.tls.client_id().is_some());
             Ok(match self.authorize(&request) {
@@ -114,7 +113,7 @@ impl Handler for Admin {
 }
 
 impl Admin {
-    fn authorize(&self, request: &Request<Incoming>) -> Result<(), Failure> {
+    fn authorize(&self, request: &Request<Body>) -> Result<(), Failure> {
         let settings = &self.proxy.settings;
         let policy = self.proxy.ports.lease(settings, settings.admin_listen.port()).policy();
         let view = RequestView {
@@ -128,7 +127,7 @@ impl Admin {
         policy.authorize(matched.route, self.client.ip(), &self.tls).map(drop).ok_or(Failure::Unauthorized)
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn respond(&self, request: BoxRequest) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let body = match Limited::new(body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes(),

@@ -1,10 +1,16 @@
 //! One try of a request: choose a backend and an endpoint of it, send, and shape what comes back (wire.md 5.4, 5.5).
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Instant};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use pin_project_lite::pin_project;
 use tokio::sync::Notify;
 use weft_core::{
     balance::Rng,
@@ -28,6 +34,7 @@ use crate::{
     record::Record,
     respond::Ended,
     routing::{Counts, Routing},
+    serve::BoxRequest,
     upgrade,
     watch::{OutboundWatch, RequestWatch, ResponseWatch, Sent, class_of},
 };
@@ -68,7 +75,7 @@ impl Tries<'_> {
     /// is_first: the frames of later tries repeat those of the first, which alone are the client's.
     pub async fn attempt(
         &mut self,
-        mut request: Request<Body>,
+        mut request: BoxRequest,
         limits: Limits,
         is_first: bool,
     ) -> Result<Response<Body>, Ended> {
@@ -150,7 +157,7 @@ impl Tries<'_> {
         &mut self,
         backend: BackendIndex,
         balancer: &Arc<Balancer>,
-        mut request: Request<Body>,
+        mut request: BoxRequest,
         deadlines: &mut Option<Deadlines>,
         mut why: &'static str,
     ) -> Result<Exchange, Ended> {
@@ -194,7 +201,7 @@ impl Tries<'_> {
             match within(deadlines, lease.send(request)).await {
                 Ok(Ok((response, reusable))) => return Ok(Exchange { response, reusable, picked, started }),
                 Ok(Err(SendFailure::Unsent(back))) if unsent < MAX_UNSENT => {
-                    request = *back;
+                    request = back;
                     orig_proto::downgrade(&mut request);
                     self.record.try_failed(&"the connection closed before anything was sent");
                     why = "nothing had been sent to the endpoint before";
@@ -295,16 +302,32 @@ impl Tries<'_> {
 }
 
 /// The future's result, unless a limit runs out before.
-async fn within<F: Future>(deadlines: &mut Option<Deadlines>, future: F) -> Result<F::Output, Failure> {
-    let Some(deadlines) = deadlines else {
-        return Ok(future.await);
-    };
-    let mut future = pin!(future);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Ok(output)),
-        Poll::Pending => deadlines.poll_expired(cx).map(|expired| Err(Failure::TimedOut(expired))),
-    })
-    .await
+fn within<F: Future>(deadlines: &mut Option<Deadlines>, future: F) -> Within<'_, F> {
+    Within { deadlines: deadlines.as_mut(), future }
+}
+
+pin_project! {
+    /// Not an async block, which would keep room for the future twice.
+    struct Within<'a, F> {
+        deadlines: Option<&'a mut Deadlines>,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Within<'_, F> {
+    type Output = Result<F::Output, Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        match this.deadlines {
+            Some(deadlines) => deadlines.poll_expired(cx).map(|expired| Err(Failure::TimedOut(expired))),
+            None => Poll::Pending,
+        }
+    }
 }
 
 fn is_close(headers: &HeaderMap) -> bool {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use http::{Request, Response};
+use http::Response;
 use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
@@ -20,7 +20,7 @@ use weft_core::{
     transport_header::Session,
 };
 
-use crate::{body::Body, connect::Connector};
+use crate::{body::Body, connect::Connector, serve::BoxRequest};
 
 #[derive(Clone, Copy, Debug)]
 pub struct ClientSettings {
@@ -88,7 +88,7 @@ pub enum Lease {
 
 pub enum SendFailure {
     /// Nothing was sent: the connection had just gone away.
-    Unsent(Box<Request<Body>>),
+    Unsent(BoxRequest),
     Failed(hyper::Error),
 }
 
@@ -161,9 +161,14 @@ impl Client {
 
     /// session: what a transport header says about the bytes; None when the peer takes the port as opaque.
     pub async fn http1(&self, session: Option<Session>) -> Result<Lease, Failure> {
-        if let Some(sender) = self.idle.take() {
-            return Ok(Lease::Http1(Reusable { sender, pool: self.idle.clone() }));
+        match self.idle.take() {
+            Some(sender) => Ok(Lease::Http1(Reusable { sender, pool: self.idle.clone() })),
+            // Boxed, as what follows: requests find a connection far more often than they open one.
+            None => Box::pin(self.open_http1(session)).await,
         }
+    }
+
+    async fn open_http1(&self, session: Option<Session>) -> Result<Lease, Failure> {
         let conn = self.connector.connect(session).await?;
         let handshake = http1::Builder::new()
             .max_buf_size(self.settings.max_header_bytes.max(8192))
@@ -175,9 +180,13 @@ impl Client {
     }
 
     pub async fn http2(&self, session: Option<Session>) -> Result<Lease, Failure> {
-        if let Some(lease) = self.running_http2() {
-            return Ok(lease);
+        match self.running_http2() {
+            Some(lease) => Ok(lease),
+            None => Box::pin(self.open_http2(session)).await,
         }
+    }
+
+    async fn open_http2(&self, session: Option<Session>) -> Result<Lease, Failure> {
         let waiting_since = Instant::now();
         let mut last_failure = self.connecting.lock().await;
         if let Some(lease) = self.running_http2() {
@@ -216,16 +225,16 @@ fn io_failure(error: hyper::Error) -> Failure {
 
 impl Lease {
     /// The second part is the connection to give back when the response's body has ended.
-    pub async fn send(self, request: Request<Body>) -> Result<(Response<Incoming>, Option<Reusable>), SendFailure> {
+    pub async fn send(self, request: BoxRequest) -> Result<(Response<Incoming>, Option<Reusable>), SendFailure> {
         match self {
-            Self::Http1(mut reusable) => match reusable.sender.try_send_request(request).await {
+            Self::Http1(mut reusable) => match reusable.sender.try_send_request(*request).await {
                 Ok(response) => Ok((response, Some(reusable))),
                 Err(mut error) => Err(match error.take_message() {
                     Some(request) => SendFailure::Unsent(Box::new(request)),
                     None => SendFailure::Failed(error.into_error()),
                 }),
             },
-            Self::Http2(mut sender) => match sender.try_send_request(request).await {
+            Self::Http2(mut sender) => match sender.try_send_request(*request).await {
                 Ok(response) => Ok((response, None)),
                 Err(mut error) => Err(match error.take_message() {
                     Some(request) => SendFailure::Unsent(Box::new(request)),

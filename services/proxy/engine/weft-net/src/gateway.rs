@@ -2,8 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use http::{Request, Response, Version, header};
-use hyper::body::Incoming;
+use http::{Response, Version, header};
 use weft_core::{
     addr::covers,
     failure::Failure,
@@ -21,6 +20,7 @@ use crate::{
     proxy::Proxy,
     record::Record,
     respond::Ended,
+    serve::BoxRequest,
     targets::{TargetKey, TargetLease},
 };
 
@@ -48,7 +48,7 @@ impl Gateway {
         &self,
         proxy: &Proxy,
         client_id: &str,
-        mut request: Request<Incoming>,
+        mut request: BoxRequest,
         record: &mut Record,
     ) -> Result<Response<Body>, Ended> {
         let destination = self.destination.as_ref().ok_or(Failure::GatewayDomain)?;

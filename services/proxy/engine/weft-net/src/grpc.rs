@@ -6,7 +6,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use prost::Message;
 use tokio::sync::mpsc;
 
@@ -61,7 +60,7 @@ pub fn frame(message: &impl Message) -> Bytes {
 }
 
 /// The only message of a unary or server-streaming call.
-pub async fn message<M: Message + Default>(body: Incoming) -> Result<M, Status> {
+pub async fn message<M: Message + Default>(body: Body) -> Result<M, Status> {
     let invalid = |why: &str| Status::new(Code::InvalidArgument, why);
     let bytes = Limited::new(body, MAX_REQUEST).collect().await;
     let bytes = bytes.map_err(|_| invalid("the request broke off, or is too long"))?.to_bytes();

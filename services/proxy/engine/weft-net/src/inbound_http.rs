@@ -28,7 +28,7 @@ use crate::{
     proxy::Proxy,
     record::Record,
     respond::{AnswerTo, Ended},
-    serve::{Answer, Handler, HttpVersion, ServeSettings},
+    serve::{Answer, BoxRequest, Handler, HttpVersion, ServeSettings},
     timed::Timed,
     upgrade,
     watch::{InboundWatch, RequestWatch, ResponseWatch, Sent},
@@ -86,7 +86,7 @@ struct InboundHttp {
 }
 
 impl Handler for InboundHttp {
-    fn handle(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
+    fn handle(self: Arc<Self>, mut request: BoxRequest) -> Answer {
         Box::pin(async move {
             let mut record = Record::begin(&self.connection, &mut request);
             // Strangers learn nothing of the mesh.
@@ -111,7 +111,7 @@ impl Handler for InboundHttp {
 }
 
 impl InboundHttp {
-    async fn respond(&self, mut request: Request<Incoming>, record: &mut Record) -> Result<Response<Body>, Ended> {
+    async fn respond(&self, mut request: BoxRequest, record: &mut Record) -> Result<Response<Body>, Ended> {
         let _admitted = self.proxy.inbound_requests.admit()?;
         let carried_version = request.version();
         // Routes and authorizations see the request as its client made it.
@@ -151,7 +151,8 @@ impl InboundHttp {
                 http.requests.incr();
                 route.requests.incr();
                 let client_id = self.arrival.tls.client_id().map(|id| &**id).unwrap_or_default();
-                let passed = gateway.pass(&self.proxy, client_id, request, record).await;
+                // Boxed: it is many times the size of what the application's requests need.
+                let passed = Box::pin(gateway.pass(&self.proxy, client_id, request, record)).await;
                 (Sent::At(started), passed.map(|response| (response.map(Body::nested), None)))
             }
         };
@@ -194,7 +195,7 @@ impl InboundHttp {
     async fn to_application(
         &self,
         application: &Client,
-        mut request: Request<Incoming>,
+        mut request: BoxRequest,
         may_switch: bool,
         started: Instant,
         http: &Arc<HttpMetrics>,
@@ -205,7 +206,6 @@ impl InboundHttp {
             headers::strip_hop_by_hop(request.headers_mut());
         }
         let method = request.method().clone();
-        let mut request = request.map(Body::incoming);
         let sent = watch_request(&mut request, started, http, route);
         let answered = send(application, request).await.map(|(mut response, reusable)| {
             if switch.is_some_and(|switch| switch.answer(&method, &mut response, &self.proxy.drain)) {
@@ -218,16 +218,13 @@ impl InboundHttp {
     }
 }
 
-async fn send(
-    application: &Client,
-    mut request: Request<Body>,
-) -> Result<(Response<Incoming>, Option<Reusable>), Ended> {
+async fn send(application: &Client, mut request: BoxRequest) -> Result<(Response<Incoming>, Option<Reusable>), Ended> {
     let is_http2 = request.version() == Version::HTTP_2;
     for _ in 0..=MAX_UNSENT {
         let lease = if is_http2 { application.http2(None).await? } else { application.http1(None).await? };
         match lease.send(request).await {
             Ok(answered) => return Ok(answered),
-            Err(SendFailure::Unsent(back)) => request = *back,
+            Err(SendFailure::Unsent(back)) => request = back,
             Err(SendFailure::Failed(error)) => return Err(Ended::broken(error, is_http2)),
         }
     }

@@ -7,8 +7,6 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use http::Request;
-use hyper::body::Incoming;
 use weft_core::{
     detect::Detected,
     failure::Failure,
@@ -29,7 +27,7 @@ use crate::{
     proxy::Proxy,
     record::Record,
     respond::AnswerTo,
-    serve::{Answer, Handler, HttpVersion},
+    serve::{Answer, BoxRequest, Handler, HttpVersion},
     targets::TargetKey,
 };
 
@@ -72,7 +70,7 @@ struct Ingress {
 }
 
 impl Handler for Ingress {
-    fn handle(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
+    fn handle(self: Arc<Self>, mut request: BoxRequest) -> Answer {
         Box::pin(async move {
             let proxy = &self.connection.proxy;
             let mut record = Record::begin(&self.connection, &mut request);

@@ -2,8 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response, Version};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Response, Version};
 use tokio::sync::Notify;
 use weft_core::{
     balance::Rng,
@@ -24,7 +23,7 @@ use crate::{
     respond::{AnswerTo, Ended},
     retry,
     routing::{Counts, Routing},
-    serve::{Answer, Handler, HttpVersion, ServeSettings},
+    serve::{Answer, BoxRequest, Handler, HttpVersion, ServeSettings},
     targets::TargetLease,
     upgrade,
 };
@@ -83,7 +82,7 @@ pub struct OutboundHttp {
 }
 
 impl Handler for Application {
-    fn handle(self: Arc<Self>, mut request: Request<Incoming>) -> Answer {
+    fn handle(self: Arc<Self>, mut request: BoxRequest) -> Answer {
         Box::pin(async move {
             let mut record = Record::begin(&self.connection, &mut request);
             let answer_to = AnswerTo::new(&request, self.connection.proxy.settings.informational_headers);
@@ -111,7 +110,7 @@ impl OutboundHttp {
     pub async fn respond(
         &self,
         destination: &Destination,
-        mut request: Request<Incoming>,
+        mut request: BoxRequest,
         record: &mut Record,
     ) -> Result<Response<Body>, Ended> {
         let _admitted = self.proxy.outbound_requests.admit()?;
@@ -150,7 +149,7 @@ impl OutboundHttp {
         destination: &Destination,
         routing: &Routing,
         matched: &Matched<'_>,
-        mut request: Request<Incoming>,
+        mut request: BoxRequest,
         record: &mut Record,
     ) -> Result<Response<Body>, Ended> {
         let Matched { rule, prefix, counts } = matched;
@@ -180,16 +179,15 @@ impl OutboundHttp {
             switch,
             close: &self.close,
         };
-        let mut request = request.map(Body::incoming);
         let mut response = match (&rule.kind, counts) {
             (RuleKind::Profile(profile), Counts::Profile(series)) => {
                 if let Ok(dst) = HeaderValue::from_str(&profile.dst) {
                     request.headers_mut().insert(DST_CANONICAL, dst);
                 }
-                retry::by_profile(&mut tries, request, profile, series).await?
+                Box::pin(retry::by_profile(&mut tries, request, profile, series)).await?
             }
             _ if plan.is_plain() => tries.attempt(request, Limits::default(), true).await?,
-            _ => retry::send(&mut tries, request, plan).await?,
+            _ => Box::pin(retry::send(&mut tries, request, plan)).await?,
         };
         rule.filters.response(response.headers_mut());
         Ok(response)

@@ -20,13 +20,14 @@ use crate::{
     replay::Replay,
     respond::Ended,
     routing::{Counts, ProfileSeries},
+    serve::BoxRequest,
 };
 
 /// Longest request body that a ServiceProfile's retries keep, bytes.
 const PROFILE_REPLAY: usize = 64 * 1024;
 
 /// Sends a request as its policy says: limits on every try, and as many tries as it allows.
-pub async fn send(tries: &mut Tries<'_>, request: Request<Body>, plan: Plan<'_>) -> Result<Response<Body>, Ended> {
+pub async fn send(tries: &mut Tries<'_>, request: BoxRequest, plan: Plan<'_>) -> Result<Response<Body>, Ended> {
     let limits = Limits {
         request_at: plan.timeouts.request.map(|limit| Instant::now() + limit),
         headers: None,
@@ -45,7 +46,7 @@ pub async fn send(tries: &mut Tries<'_>, request: Request<Body>, plan: Plan<'_>)
 
 async fn by_policy(
     tries: &mut Tries<'_>,
-    request: Request<Body>,
+    request: BoxRequest,
     retry: Cow<'_, Retry>,
     limits: Limits,
     series: &RouteSeries,
@@ -53,12 +54,12 @@ async fn by_policy(
     let (parts, body) = request.into_parts();
     let replay = match Replay::new(body, retry.max_request_bytes) {
         Ok(replay) => replay,
-        Err(body) => return tries.attempt(Request::from_parts(parts, body), limits, true).await,
+        Err(body) => return tries.attempt(Box::new(Request::from_parts(parts, body)), limits, true).await,
     };
     for tried in 0.. {
         let is_last = tried >= retry.limit;
         let headers = retry.try_timeout.filter(|_| !is_last);
-        let request = Request::from_parts(parts.clone(), replay.body());
+        let request = Box::new(Request::from_parts(parts.clone(), replay.body()));
         let result = tries.attempt(request, Limits { headers, ..limits }, tried == 0).await;
         let (result, wants_more) = judge(result, &replay, |head| retry.wants(head), retry.watches_trailers()).await;
         let can_more = wants_more && replay.is_kept();
@@ -94,7 +95,7 @@ async fn by_policy(
 /// As a ServiceProfile says: its timeout bounds everything up to the response, its budget pays for retries.
 pub async fn by_profile(
     tries: &mut Tries<'_>,
-    request: Request<Body>,
+    request: BoxRequest,
     rule: &ProfileRule,
     series: &ProfileSeries,
 ) -> Result<Response<Body>, Ended> {
@@ -111,7 +112,7 @@ pub async fn by_profile(
 
 async fn with_budget(
     tries: &mut Tries<'_>,
-    request: Request<Body>,
+    request: BoxRequest,
     rule: &ProfileRule,
     series: &ProfileSeries,
 ) -> Result<Response<Body>, Ended> {
@@ -121,11 +122,11 @@ async fn with_budget(
     let (parts, body) = request.into_parts();
     let replay = match Replay::new(body, PROFILE_REPLAY) {
         Ok(replay) => replay,
-        Err(body) => return tries.attempt(Request::from_parts(parts, body), Limits::default(), true).await,
+        Err(body) => return tries.attempt(Box::new(Request::from_parts(parts, body)), Limits::default(), true).await,
     };
     let mut is_first = true;
     loop {
-        let request = Request::from_parts(parts.clone(), replay.body());
+        let request = Box::new(Request::from_parts(parts.clone(), replay.body()));
         let result = tries.attempt(request, Limits::default(), is_first).await;
         let (result, wants_more) = match result {
             // Failures of our own are not the profile's to classify.

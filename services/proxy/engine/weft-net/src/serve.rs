@@ -23,6 +23,8 @@ use crate::{
 const FIRST_BYTES: u64 = 24 + 9;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// A request on its way through the proxy: boxed, for it passes through many hands and is some 300 bytes.
+pub type BoxRequest = Box<Request<Body>>;
 pub type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ impl HttpVersion {
 
 /// Answers the requests of one connection.
 pub trait Handler: Send + Sync + 'static {
-    fn handle(self: Arc<Self>, request: Request<Incoming>) -> Answer;
+    fn handle(self: Arc<Self>, request: BoxRequest) -> Answer;
 }
 
 struct ToHandler<H>(Arc<H>);
@@ -54,7 +56,7 @@ impl<H: Handler> Service<Request<Incoming>> for ToHandler<H> {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
-        self.0.clone().handle(request)
+        self.0.clone().handle(Box::new(request.map(Body::incoming)))
     }
 }
 

@@ -5,8 +5,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Response;
 use tokio::net::TcpStream;
 use weft_core::{addr::canonical, tap::TapMatch};
 use weft_proto::{
@@ -24,7 +23,7 @@ use crate::{
     grpc::{self, Code, Messages, Status},
     proxy::Proxy,
     recorder::Tap,
-    serve::{Answer, Handler, HttpVersion, ServeSettings, serve},
+    serve::{Answer, BoxRequest, Handler, HttpVersion, ServeSettings, serve},
 };
 
 const TLS_WITHIN: Duration = Duration::from_secs(1);
@@ -61,13 +60,13 @@ struct TapPort {
 }
 
 impl Handler for TapPort {
-    fn handle(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+    fn handle(self: Arc<Self>, request: BoxRequest) -> Answer {
         Box::pin(async move { Ok(self.respond(request).await.unwrap_or_else(|status| grpc::refused(&status))) })
     }
 }
 
 impl TapPort {
-    async fn respond(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+    async fn respond(&self, request: BoxRequest) -> Result<Response<Body>, Status> {
         if !self.may_tap {
             return Err(Status::new(Code::Unauthenticated, "only the mesh's tap may see requests"));
         }

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::{
-    body::Incoming,
-    upgrade::{OnUpgrade, Upgraded},
-};
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use weft_core::headers;
 
@@ -16,7 +13,7 @@ use crate::{drain::Drain, splice::splice};
 pub struct Asked(OnUpgrade);
 
 /// Takes the client's half out of a request that asks for a switch.
-pub fn asked(request: &mut Request<Incoming>) -> Option<Asked> {
+pub fn asked<B>(request: &mut Request<B>) -> Option<Asked> {
     let asks = request.version() != Version::HTTP_2
         && (request.method() == Method::CONNECT || headers::is_upgrade(request.headers()));
     asks.then(|| Asked(hyper::upgrade::on(request)))
