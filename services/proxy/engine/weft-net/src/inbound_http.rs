@@ -184,7 +184,7 @@ impl InboundHttp {
     }
 
     /// The route of a ServiceProfile that takes the request, which is counted there.
-    async fn profile_route(&self, request: &Request<Incoming>, record: &mut Record) -> Option<Arc<ProfileRoute>> {
+    async fn profile_route(&self, request: &Request<Body>, record: &mut Record) -> Option<Arc<ProfileRoute>> {
         let profile = self.names.profile(&self.proxy.profiles, request)?;
         let route = profile.routes().await?.find(&RequestView::new(request))?.clone();
         route.series.requests.incr();
