@@ -128,9 +128,16 @@ def _balancer(prefix: str, labels: frozenset[str]) -> dict[str, Family]:
     }
 
 
+_ROUTE: Final = Family("counter", frozenset({"direction", "dst"}), prefix="rt_")
 _ADDR: Final = Family("counter", frozenset({"addr"}) | TLS, MAY_TLS_OUT)
 _DETECT_S: Final = (0.001, 0.1)
 FAMILIES: Final[dict[str, Family]] = {
+    "route_request": _ROUTE,
+    "route_response": _response(_ROUTE),
+    "route_response_latency_ms": _latency(_ROUTE),
+    "route_actual_request": _ROUTE,
+    "route_actual_response": _response(_ROUTE),
+    "route_retryable": Family("counter", _ROUTE.must, frozenset({"skipped"}), prefix="rt_"),
     **_x("http"),
     **_x("grpc"),
     **_balancer("outbound_http_balancer", PARENT | BACKEND),

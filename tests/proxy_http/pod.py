@@ -110,18 +110,20 @@ class Pod:
     def drain(self) -> None:
         self._apply(drain=engine_pb2.Drain(grace_ms=5000))
 
+    def exposition(self) -> str:
+        return self._engine.metrics().decode()
+
     def value(self, family: str, **labels: str) -> float:
         """Sum of the family's series that carry these labels."""
-        text = self._engine.metrics().decode()
         total = 0.0
-        for sample in SAMPLE.finditer(text):
+        for sample in SAMPLE.finditer(self.exposition()):
             if sample["name"] == family and dict(LABEL.findall(sample["labels"] or "")).items() >= labels.items():
                 total += float(sample["value"])
         return total
 
     def series(self, family: str) -> list[dict[str, str]]:
-        text = self._engine.metrics().decode()
-        return [dict(LABEL.findall(s["labels"] or "")) for s in SAMPLE.finditer(text) if s["name"] == family]
+        samples = SAMPLE.finditer(self.exposition())
+        return [dict(LABEL.findall(s["labels"] or "")) for s in samples if s["name"] == family]
 
     def decisions(self) -> list[decision_pb2.Decision]:
         """Kept records, newest first."""

@@ -1,5 +1,6 @@
 """Outbound policy messages: one endpoint behind every route."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -23,6 +24,11 @@ def endpoint(ip: str, port: int, identity: str = "", *, takes_http2: bool = Fals
     if authority:
         found.authority_override.authority_override = authority
     return found
+
+
+def found(*endpoints: Endpoint) -> destination_pb2.Update:
+    """Discovery adds them."""
+    return destination_pb2.Update(add=destination_pb2.WeightedAddrSet(addrs=endpoints))
 
 
 def _backend(of: Endpoint | str | None) -> out.Backend:
@@ -102,8 +108,8 @@ def opaque_to(of: Endpoint | str | None, **rule: Any) -> out.OutboundPolicy:
     return out.OutboundPolicy(protocol=protocol, metadata=built_in("target"))
 
 
-def tls(names: dict[str, Endpoint]) -> out.OutboundPolicy:
-    """names: an endpoint for each exact server name."""
+def tls(names: Mapping[str, Endpoint | str]) -> out.OutboundPolicy:
+    """names: an endpoint, or a discovery path, for each exact server name."""
     routes = []
     for name, of in names.items():
         kind = out.TlsRoute.Distribution

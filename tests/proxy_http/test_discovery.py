@@ -54,8 +54,7 @@ def test_a_new_target_waits_for_the_control_plane_without_a_deadline(pod: Pod) -
 
 def test_a_target_is_kept_while_it_is_used_and_asked_for_anew_when_it_was_let_go(pod: Pod) -> None:
     target, path = f"{POD}:8604", "cart.shop.svc.cluster.local:8604"
-    found = destination_pb2.WeightedAddrSet(addrs=[targets.endpoint(CLIENT, 8604)])
-    pod.endpoints[path] = destination_pb2.Update(add=found)
+    pod.endpoints[path] = targets.found(targets.endpoint(CLIENT, 8604))
     pod.set_target(target, targets.detect_to(path))
     with http_app(8604, ip=CLIENT):
         with connect_as_app(8604) as stream:

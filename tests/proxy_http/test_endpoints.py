@@ -103,7 +103,7 @@ def test_a_server_may_be_known_by_a_uri(pod: Pod, authority: Authority, port: in
     with meshed(authority, SPIFFE, port) as asked:
         assert status(port) == 200
     assert asked.get(timeout=10) == "vm.shop"
-    assert pod.value("response_total", server_id=SPIFFE, status_code="200") == 1
+    eventually(lambda: pod.value("response_total", server_id=SPIFFE, status_code="200") == 1)
 
 
 def test_a_uri_without_a_server_name_is_no_identity(pod: Pod, port: int) -> None:
@@ -225,20 +225,20 @@ def test_labels_of_the_set_and_of_the_address_are_counted_together(pod: Pod, por
     with http_app(port, ip=CLIENT):
         assert status(port) == 200
     labels = {"dst_pod": "cart-1", "dst_namespace": "shop", "dst_service": "cart"}
-    assert pod.value("response_total", authority=path(port), status_code="200", **labels) == 1
+    eventually(lambda: pod.value("response_total", authority=path(port), status_code="200", **labels) == 1)
 
 
 def test_weight_draws_no_traffic(pod: Pod, port: int) -> None:
     light, heavy = targets.endpoint(CLIENT, port), targets.endpoint(CLIENT, port + SECOND)
     light.weight, heavy.weight = 0, 10_000
-    balanced(pod, port, add(light, heavy))
+    balanced(pod, port, targets.found(light, heavy))
     with http_app(port, ip=CLIENT) as app, http_app(port + SECOND, ip=CLIENT):
         eventually(lambda: status(port) == 200 and len(app.seen) > 0)
 
 
 def test_an_endpoint_that_fails_at_once_draws_no_traffic_where_failures_weigh(pod: Pod, port: int) -> None:
     """By its latency alone it would be the better of the two."""
-    policy = balanced(pod, port, add(targets.endpoint(CLIENT, port), targets.endpoint(CLIENT, port + SECOND)))
+    policy = balanced(pod, port, targets.found(targets.endpoint(CLIENT, port), targets.endpoint(CLIENT, port + SECOND)))
     (route,) = policy.protocol.detect.http1.routes
     (backend,) = route.rules[0].backends.first_available.backends
     backend.backend.balancer.penalty_peak_ewma.penalty.CopyFrom(Duration(seconds=5))
@@ -256,14 +256,14 @@ def path(port: int) -> str:
     return f"cart.shop.svc.cluster.local:{port}"
 
 
-def add(*endpoints: targets.Endpoint) -> destination_pb2.Update:
-    return destination_pb2.Update(add=destination_pb2.WeightedAddrSet(addrs=endpoints))
-
-
 def balanced(pod: Pod, port: int, first: destination_pb2.Update) -> out.OutboundPolicy:
     """A target whose endpoints are discovered, the first message of them known."""
     pod.endpoints[path(port)] = first
     policy = targets.detect_to(path(port))
+    # What is known of an endpoint's latency is soon forgotten, so that both of two are used within a test's time.
+    (route,) = policy.protocol.detect.http1.routes
+    (backend,) = route.rules[0].backends.first_available.backends
+    backend.backend.balancer.peak_ewma.decay.FromMilliseconds(20)
     pod.set_target(f"{POD}:{port}", policy)
     return policy
 
@@ -284,10 +284,10 @@ def two_applications(port: int) -> Iterator[Callable[[], str]]:
 
 
 def test_an_added_address_joins_and_a_removed_one_leaves(pod: Pod, port: int) -> None:
-    balanced(pod, port, add(targets.endpoint(CLIENT, port)))
+    balanced(pod, port, targets.found(targets.endpoint(CLIENT, port)))
     with two_applications(port) as answers:
         assert answers() == "first"
-        pod.set_endpoints(path(port), add(targets.endpoint(CLIENT, port + SECOND)))
+        pod.set_endpoints(path(port), targets.found(targets.endpoint(CLIENT, port + SECOND)))
         eventually(lambda: answers() == "second")
         eventually(lambda: answers() == "first")
         gone = destination_pb2.AddrSet(addrs=[socket_message(CLIENT, port)])
@@ -296,17 +296,17 @@ def test_an_added_address_joins_and_a_removed_one_leaves(pod: Pod, port: int) ->
 
 
 def test_the_first_addresses_of_a_new_stream_are_all_there_are(pod: Pod, port: int) -> None:
-    balanced(pod, port, add(targets.endpoint(CLIENT, port)))
+    balanced(pod, port, targets.found(targets.endpoint(CLIENT, port)))
     with two_applications(port) as answers:
         assert answers() == "first"
-        pod.set_endpoints(path(port), add(targets.endpoint(CLIENT, port + SECOND)), is_first=True)
+        pod.set_endpoints(path(port), targets.found(targets.endpoint(CLIENT, port + SECOND)), is_first=True)
         eventually(lambda: {answers() for _ in range(5)} == {"second"})
 
 
 def test_an_update_that_says_nothing_changes_nothing(pod: Pod, port: int) -> None:
-    balanced(pod, port, add(targets.endpoint(CLIENT, port)))
+    balanced(pod, port, targets.found(targets.endpoint(CLIENT, port)))
     with two_applications(port) as answers:
-        for update in (add(), destination_pb2.Update(remove=destination_pb2.AddrSet())):
+        for update in (targets.found(), destination_pb2.Update(remove=destination_pb2.AddrSet())):
             pod.set_endpoints(path(port), update)
         assert {answers() for _ in range(5)} == {"first"}
 
@@ -319,13 +319,14 @@ def test_without_endpoints_requests_fail_fast(pod: Pod, port: int, ask: Ask) -> 
 
 
 def test_an_address_whose_identity_changed_is_dialled_anew(pod: Pod, authority: Authority, port: int) -> None:
-    balanced(pod, port, add(targets.endpoint(CLIENT, port)))
+    balanced(pod, port, targets.found(targets.endpoint(CLIENT, port)))
     with http_app(port, ip=CLIENT):
         assert status(port) == 200
     with meshed(authority, CART, port):
-        pod.set_endpoints(path(port), add(targets.endpoint(CLIENT, port, CART)))
+        pod.set_endpoints(path(port), targets.found(targets.endpoint(CLIENT, port, CART)))
         eventually(lambda: status(port) == 200)
-    assert pod.value("response_total", authority=path(port), server_id=CART, status_code="200") == 1
+    served = {"authority": path(port), "server_id": CART, "status_code": "200"}
+    eventually(lambda: pod.value("response_total", **served) == 1)
 
 
 @PROTOCOLS
@@ -340,7 +341,7 @@ def test_endpoints_that_the_control_plane_refuses_are_a_bad_gateway(pod: Pod, po
 def test_an_address_that_is_none_is_skipped(pod: Pod, port: int) -> None:
     nowhere = targets.Endpoint(weight=1)
     nowhere.addr.port = port
-    balanced(pod, port, add(nowhere, targets.endpoint(CLIENT, port)))
+    balanced(pod, port, targets.found(nowhere, targets.endpoint(CLIENT, port)))
     with two_applications(port) as answers:
         assert {answers() for _ in range(5)} == {"first"}
 

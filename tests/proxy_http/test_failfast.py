@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,25 +11,32 @@ from weft_proto.weft import engine_pb2
 
 from . import policies, targets
 from .certificates import Authority, workload
-from .clients import Reply, connect_as_app, connect_meshed
+from .clients import Reply, connect_as_app, connect_meshed, is_closed
 from .failures import PROTOCOLS, Ask, ask_grpc, ask_http1, ask_http2, assert_fatal
 from .frames import FrameClient
 from .namespace import CLIENT, POD
 from .pod import Pod, eventually
 from .servers import Answer, grpc_answer, http2_app, http_app, ok
 
-FULL, CROWDED = 8088, 8089
+FULL, CROWDED, NO_BYTES = 8088, 8089, 8097
+BYTES_WAIT_S = 1.0
 # One for each protocol: the gate of another's would be shut already.
 ABSENT: dict[Ask, int] = {ask_http1: 8090, ask_http2: 8091, ask_grpc: 8092}
+SILENT: dict[Ask, int] = {ask_http1: 8201, ask_http2: 8202, ask_grpc: 8203}
 FAILING: dict[Ask, int] = {ask_http1: 8094, ask_http2: 8095, ask_grpc: 8096}
 CART = workload("cart")
 
 
 @pytest.fixture(scope="module")
 def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
-    """Fails fast after 300 ms, and one request may wait at a time."""
-    queue = engine_pb2.Queue(capacity=1, failfast_ms=300)
-    with contextlib.closing(Pod(authority, outbound_queue=queue, inbound_connect_timeout_ms=200)) as pod:
+    """Fails fast after 300 ms, and one request may wait at a time; connections that are bytes wait longer."""
+    settings = {
+        "outbound_queue": engine_pb2.Queue(capacity=1, failfast_ms=300),
+        "outbound_tcp_queue": engine_pb2.Queue(capacity=10, failfast_ms=int(BYTES_WAIT_S * 1000)),
+        "inbound_connect_timeout_ms": 200,
+        "outbound_connect_timeout_ms": 200,
+    }
+    with contextlib.closing(Pod(authority, **settings)) as pod:
         yield pod
 
 
@@ -102,6 +110,23 @@ def test_what_the_queue_does_not_hold_is_shed(pod: Pod) -> None:
         assert sorted(reply.status for reply in client.replies().values()) == [503, 503, 504]
 
 
+def test_bytes_wait_by_a_queue_of_their_own(pod: Pod) -> None:
+    pod.set_target(f"{POD}:{NO_BYTES}", targets.opaque(CLIENT, NO_BYTES))
+    started = time.monotonic()
+    with connect_as_app(NO_BYTES) as stream:
+        assert is_closed(stream)
+    assert time.monotonic() - started >= BYTES_WAIT_S
+    eventually(lambda: pod.value("outbound_tcp_errors_total", error="failfast", target_port=str(NO_BYTES)) == 1)
+
+
+@PROTOCOLS
+def test_an_endpoint_that_takes_no_connection_is_waited_for_until_it_is_too_long(pod: Pod, ask: Ask) -> None:
+    port = SILENT[ask]
+    pod.set_target(f"{POD}:{port}", targets.detect(CLIENT, port))
+    with full_backlog(port, ip=CLIENT), connect_as_app(port) as stream:
+        assert_fatal(ask(stream), ask, 504, 4, "no ready endpoint: fail fast")
+
+
 @PROTOCOLS
 def test_an_application_that_takes_no_connection_times_out(pod: Pod, authority: Authority, ask: Ask) -> None:
     pod.set_policy(FULL, policies.detect())
@@ -110,16 +135,16 @@ def test_an_application_that_takes_no_connection_times_out(pod: Pod, authority: 
 
 
 @contextlib.contextmanager
-def full_backlog(port: int) -> Iterator[None]:
+def full_backlog(port: int, *, ip: str = POD) -> Iterator[None]:
     """A socket that listens, and whose kernel takes no more connections."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(socket.create_server((POD, port), backlog=0))
+        stack.enter_context(socket.create_server((ip, port), backlog=0))
         for _ in range(16):
             waiting = stack.enter_context(socket.socket())
-            waiting.bind((POD, 0))
+            waiting.bind((ip, 0))
             waiting.settimeout(0.3)
             try:
-                waiting.connect((POD, port))
+                waiting.connect((ip, port))
             except TimeoutError:
                 break
         else:

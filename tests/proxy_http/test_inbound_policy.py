@@ -91,6 +91,16 @@ def test_a_stranger_cannot_name_itself(pod: Pod, app: HttpApp) -> None:
     assert app.last.all("l5d-client-id") == []
 
 
+def test_the_canonical_destination_that_a_peer_names_reaches_the_application(
+    pod: Pod, app: HttpApp, authority: Authority
+) -> None:
+    pod.set_policy(PORT, policies.detect())
+    with connect_meshed(authority, CART, PORT) as stream:
+        named = "l5d-dst-canonical: web.shop.svc.cluster.local:80"
+        assert http1(stream, get(headers=f"{named}\r\n")).status == 200
+    assert app.last.all("l5d-dst-canonical") == ["web.shop.svc.cluster.local:80"]
+
+
 @HTTP
 def test_a_suffix_admits_the_identities_below_it(pod: Pod, app: HttpApp, authority: Authority, ask: Ask) -> None:
     suffix = "shop.serviceaccount.identity.linkerd.cluster.local"

@@ -377,6 +377,24 @@ def test_filters_change_headers_both_ways(pod: Pod, port: int, ask: Ask) -> None
     assert ("x-asked", "set") in headers
 
 
+def test_a_backends_own_filters_meet_its_requests_only(pod: Pod, port: int) -> None:
+    headers = http_types_pb2.Headers(headers=[http_types_pb2.Headers.Header(name="x-asked", value=b"set")])
+    modifier = http_route_pb2.RequestHeaderModifier(set=headers)
+    policy = targets.detect(CLIENT, port)
+    (route,) = policy.protocol.detect.http1.routes
+    plain = out.HttpRoute.Rule()
+    plain.CopyFrom(route.rules[0])
+    plain.matches[0].path.prefix = "/plain"
+    (backend,) = route.rules[0].backends.first_available.backends
+    backend.filters.append(out.HttpRoute.Filter(request_header_modifier=modifier))
+    route.rules.append(plain)
+    pod.set_target(f"{POD}:{port}", policy)
+    with http_app(port, ip=CLIENT) as app, connect_as_app(port) as stream:
+        for path in ("/", "/plain"):
+            assert http1(stream, get(path)).status == 200
+    assert [seen.all("x-asked") for seen in app.seen] == [["set"], []]
+
+
 # ServiceProfiles.
 
 FQN = "web.shop.svc.cluster.local"

@@ -2,6 +2,7 @@
 (wire.md 2.6, 2.7, 5.7, 7.4; observability.md 1.6)."""
 
 import itertools
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -83,7 +84,7 @@ def test_a_filter_changes_a_calls_headers(pod: Pod, port: int) -> None:
 @pytest.mark.parametrize("is_listed", [True, False], ids=["listed", "another code"])
 @pytest.mark.parametrize("answer", [only_in_headers, grpc_answer], ids=["in headers", "in trailers"])
 def test_calls_are_tried_again_for_the_codes_that_the_rule_lists(
-    pod: Pod, port: int, answer: type[Answer], is_listed: bool
+    pod: Pod, port: int, answer: Callable[[int], Answer], is_listed: bool
 ) -> None:
     answers = iter([answer(UNAVAILABLE if is_listed else 13), answer(0)])
     pod.set_target(

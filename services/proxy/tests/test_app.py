@@ -462,7 +462,9 @@ async def test_a_name_that_can_have_no_profile_is_told_so_and_one_that_may_yet_i
 
 async def test_endpoints_are_replaced_after_a_reconnect(start: Start) -> None:
     add = destination_pb2.Update(add=destination_pb2.WeightedAddrSet(addrs=[destination_pb2.WeightedAddr(addr=DST)]))
-    async with start() as mesh:
+    # A control plane on loopback is waited for as the inbound side waits.
+    hour = {f"OUTBOUND_CONNECT_EXP_BACKOFF_{end}": "1h" for end in ("MIN", "MAX")}
+    async with start(**hour) as mesh:
         await mesh.certified()
         mesh.engine.emit(discover_endpoints=engine_pb2.DiscoverEndpoints(path="web.shop.svc.cluster.local.:80"))
         request, replies = await mesh.plane.stream("Get")

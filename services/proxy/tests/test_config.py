@@ -1,6 +1,7 @@
 """The environment as the injector writes it, and as people get it wrong."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from weft_proto.weft import engine_pb2
@@ -90,6 +91,96 @@ def test_environment_of_the_injector_is_read_whole(minimal: dict[str, str]) -> N
     assert (message.outbound_connect_backoff.min_ms, message.outbound_connect_backoff.jitter_ratio) == (1000, 0.0)
     assert [c.address for c in message.control_services][1:] == ["localhost.:8086", "127.0.0.1:8090"]
     assert settings.log_json
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value", "default", "meaning"),
+    [
+        ("INBOUND_TCP_LISTEN_BACKLOG", "inbound_listen_backlog", "7", 0, 7),
+        ("OUTBOUND_TCP_LISTEN_BACKLOG", "outbound_listen_backlog", "7", 0, 7),
+        ("INBOUND_ACCEPT_KEEPALIVE", "inbound_accept_keepalive.keepalive_ms", "7s", 0, 7000),
+        ("INBOUND_ACCEPT_USER_TIMEOUT", "inbound_accept_keepalive.user_timeout_ms", "7s", 0, 7000),
+        ("INBOUND_CONNECT_KEEPALIVE", "inbound_connect_keepalive.keepalive_ms", "7s", 0, 7000),
+        ("INBOUND_CONNECT_USER_TIMEOUT", "inbound_connect_keepalive.user_timeout_ms", "7s", 0, 7000),
+        ("OUTBOUND_ACCEPT_KEEPALIVE", "outbound_accept_keepalive.keepalive_ms", "7s", 0, 7000),
+        ("OUTBOUND_ACCEPT_USER_TIMEOUT", "outbound_accept_keepalive.user_timeout_ms", "7s", 0, 7000),
+        ("OUTBOUND_CONNECT_KEEPALIVE", "outbound_connect_keepalive.keepalive_ms", "7s", 0, 7000),
+        ("OUTBOUND_CONNECT_USER_TIMEOUT", "outbound_connect_keepalive.user_timeout_ms", "7s", 0, 7000),
+        ("INBOUND_CONNECT_TIMEOUT", "inbound_connect_timeout_ms", "7s", 300, 7000),
+        ("OUTBOUND_CONNECT_TIMEOUT", "outbound_connect_timeout_ms", "7s", 1000, 7000),
+        ("INBOUND_DETECT_TIMEOUT", "inbound_detect_timeout_ms", "7s", 10_000, 7000),
+        ("OUTBOUND_DETECT_TIMEOUT", "outbound_detect_timeout_ms", "7s", 10_000, 7000),
+        ("INBOUND_DISCOVERY_IDLE_TIMEOUT", "inbound_discovery_idle_ms", "7s", 90_000, 7000),
+        ("OUTBOUND_DISCOVERY_IDLE_TIMEOUT", "outbound_discovery_idle_ms", "7s", 5_000, 7000),
+        ("OUTBOUND_HTTP_QUEUE_CAPACITY", "outbound_queue.capacity", "7", 10_000, 7),
+        ("OUTBOUND_HTTP_FAILFAST_TIMEOUT", "outbound_queue.failfast_ms", "7s", 3_000, 7000),
+        ("OUTBOUND_TCP_QUEUE_CAPACITY", "outbound_tcp_queue.capacity", "7", 10_000, 7),
+        ("OUTBOUND_TCP_FAILFAST_TIMEOUT", "outbound_tcp_queue.failfast_ms", "7s", 3_000, 7000),
+        ("INBOUND_MAX_IN_FLIGHT", "inbound_max_in_flight", "7", 100_000, 7),
+        ("OUTBOUND_MAX_IN_FLIGHT", "outbound_max_in_flight", "7", 100_000, 7),
+        ("MAX_IDLE_CONNS_PER_ENDPOINT", "inbound_max_idle_conns", "7", 10_000, 7),
+        ("OUTBOUND_MAX_IDLE_CONNS_PER_ENDPOINT", "max_idle_conns_per_endpoint", "7", 10_000, 7),
+        ("INBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT", "inbound_http1_pool_idle_ms", "7s", 3_000, 7000),
+        ("OUTBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT", "http1_pool_idle_ms", "7s", 3_000, 7000),
+        ("HTTP2_INITIAL_STREAM_WINDOW_SIZE", "http2_initial_stream_window", "70000", 65_535, 70_000),
+        ("HTTP2_INITIAL_CONNECTION_WINDOW_SIZE", "http2_initial_connection_window", "70000", 1_048_576, 70_000),
+        ("INBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL", "inbound_server_http2.keep_alive_interval_ms", "7s", 0, 7000),
+        ("INBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT", "inbound_server_http2.keep_alive_timeout_ms", "7s", 0, 7000),
+        ("INBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS", "inbound_server_http2.max_concurrent_streams", "7", 0, 7),
+        ("OUTBOUND_SERVER_HTTP2_MAX_FRAME_SIZE", "outbound_server_http2.max_frame_size", "20000", 0, 20_000),
+        ("OUTBOUND_SERVER_HTTP2_ADAPTIVE_FLOW_CONTROL", "outbound_server_http2.adaptive_flow_control", "true", 0, 1),
+        ("METRICS_RETAIN_IDLE", "metrics_retain_idle_ms", "7s", 600_000, 7000),
+        ("OUTBOUND_METRICS_HOSTNAME_LABELS", "outbound_metrics_hostname_labels", "true", 0, 1),
+        ("INBOUND_METRICS_AUTHORITY_LABELS", "inbound_metrics_authority_labels", "unsafe", 0, 1),
+        ("INGRESS_MODE", "ingress_mode", "true", 0, 1),
+        ("INGRESS_MODE", "informational_headers", "true", 1, 0),
+        ("OUTBOUND_DISABLE_INFORMATIONAL_HEADERS", "informational_headers", "true", 1, 0),
+    ],
+)
+def test_a_variable_reaches_the_engine_as_what_it_means(
+    minimal: dict[str, str], name: str, field: str, value: str, default: int, meaning: int
+) -> None:
+    def told(settings: Settings) -> int:
+        found: Any = engine_settings(settings, settings.identity.trust_anchors_pem, {})
+        for part in field.split("."):
+            found = getattr(found, part)
+        return int(found)
+
+    assert (told(read(minimal)), told(read(minimal, **{name: value}))) == (default, meaning)
+
+
+class Asked(dict[str, str]):
+    """An environment that knows what was asked of it."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        super().__init__(environ)
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def test_only_variables_that_say_so_are_not_used(minimal: dict[str, str]) -> None:
+    name = minimal["LINKERD2_PROXY_IDENTITY_LOCAL_NAME"]
+    first = Asked(
+        {**minimal, "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR": "localhost.:4317", "LINKERD2_PROXY_TAP_SVC_NAME": "tap"}
+    )
+    # The other way to say who the proxy is.
+    second = Asked({**minimal, **{f"LINKERD2_PROXY_IDENTITY_SERVER_{part}": name for part in ("ID", "NAME")}})
+    del second["LINKERD2_PROXY_IDENTITY_LOCAL_NAME"]
+    for environ in (first, second):
+        config.read_settings(environ, cpus=4)
+    unused = {variable.name for variable in VARIABLES if variable.full_name not in first.names | second.names}
+    said = {
+        "INBOUND_PORTS_REQUIRE_IDENTITY",
+        "INBOUND_PORTS_REQUIRE_TLS",
+        "TRACE_ANNOTATIONS_PATH",
+        "TRACE_PROTOCOL",
+        "DNS_MIN_TTL",
+        "DNS_MAX_TTL",
+    }
+    assert unused <= said
 
 
 def test_every_mistake_is_reported_in_one_run(minimal: dict[str, str]) -> None:

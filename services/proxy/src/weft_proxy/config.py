@@ -131,6 +131,7 @@ def read_settings(environ: Mapping[str, str], cpus: int | None = None) -> Settin
                 QueueSettings(get(var.OUTBOUND_HTTP_QUEUE_CAPACITY), get(var.OUTBOUND_HTTP_FAILFAST_TIMEOUT)),
                 get(var.OUTBOUND_MAX_IDLE_CONNS_PER_ENDPOINT),
             ),
+            tcp_queue=QueueSettings(get(var.OUTBOUND_TCP_QUEUE_CAPACITY), get(var.OUTBOUND_TCP_FAILFAST_TIMEOUT)),
             ingress_mode=ingress,
             informational_headers=not (ingress if no_headers is None else no_headers),
             hostname_labels=get(var.OUTBOUND_METRICS_HOSTNAME_LABELS),
@@ -281,8 +282,8 @@ def _side(
     get = reader.get
     counts = [get(side.http2_counts[part]) for part in var.HTTP2_COUNTS]
     stream_window, connection_window, streams, frame_size, header_list, resets, send_buffer = counts
-    get(side.tcp_listen_backlog)
     return SideSettings(
+        listen_backlog=get(side.tcp_listen_backlog),
         connect_timeout_ms=get(side.connect_timeout),
         detect_timeout_ms=get(side.detect_timeout),
         discovery_idle_ms=get(side.discovery_idle),

@@ -48,6 +48,18 @@ impl Meta {
         })
     }
 
+    /// As outbound policy names its parts: a resource in full. Errors say what is missing (wire.md 1.2, 2.7).
+    pub fn in_full(meta: Option<&wire::Metadata>, of: &str) -> Result<Self, String> {
+        let found = Self::from_wire(meta).ok_or_else(|| format!("{of} has no metadata"))?;
+        if let Some(Kind::Resource(r)) = meta.and_then(|meta| meta.kind.as_ref()) {
+            let parts = [("group", &r.group), ("kind", &r.kind), ("name", &r.name), ("namespace", &r.namespace)];
+            if let Some((part, _)) = parts.iter().find(|(_, value)| value.is_empty()) {
+                return Err(format!("the resource of a {of} has no {part}"));
+            }
+        }
+        Ok(found)
+    }
+
     /// As messages carry it.
     pub fn to_wire(&self) -> wire::Metadata {
         let kind = if self.kind == "default" && self.group.is_empty() {

@@ -1,6 +1,6 @@
 //! HTTP/1 carried over HTTP/2 between proxies: what `l5d-orig-proto` says (wire.md 5.4).
 
-use http::{HeaderMap, HeaderValue, Request, Uri, Version, header, uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header, uri};
 
 use crate::headers::ORIG_PROTO;
 
@@ -46,6 +46,16 @@ pub fn host_of<B>(request: &Request<B>) -> &str {
     match request.uri().authority() {
         Some(authority) => authority.as_str(),
         None => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+    }
+}
+
+/// Whether the target has the form that its method asks for: an authority alone is CONNECT's. Source: RFC 9112 3.2.
+pub fn has_proper_target<B>(request: &Request<B>) -> bool {
+    let uri = request.uri();
+    if *request.method() == Method::CONNECT {
+        uri.authority().is_some()
+    } else {
+        uri.authority().is_none() || uri.scheme().is_some()
     }
 }
 
@@ -177,6 +187,22 @@ mod tests {
         let mut nameless = request(Version::HTTP_10, "/x", None);
         assert_eq!(settle_host(&mut nameless), Some(()));
         assert!(nameless.headers().is_empty());
+    }
+
+    #[test]
+    fn an_authority_alone_is_the_target_of_connect_only() {
+        for (method, target, proper) in [
+            (Method::GET, "/x", true),
+            (Method::GET, "http://a.shop/x", true),
+            (Method::OPTIONS, "*", true),
+            (Method::GET, "a.shop:80", false),
+            (Method::CONNECT, "a.shop:80", true),
+            (Method::CONNECT, "/x", false),
+        ] {
+            let mut request = request(Version::HTTP_11, target, None);
+            *request.method_mut() = method;
+            assert_eq!(has_proper_target(&request), proper, "{request:?}");
+        }
     }
 
     #[test]

@@ -153,6 +153,7 @@ impl<R> Route<R> {
             return Some((false, 0));
         }
         let host = without_port(host);
+        let host = host.strip_suffix('.').unwrap_or(host);
         self.hosts.iter().filter_map(|m| m.specificity(host)).max()
     }
 }
@@ -173,7 +174,7 @@ impl HostMatch {
     }
 
     pub fn exact(name: &str) -> Self {
-        Self::Exact(name.to_ascii_lowercase())
+        Self::Exact(name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase())
     }
 
     /// reverse_labels: of the part behind the wildcard, last label first.
@@ -254,10 +255,8 @@ impl RequestMatch {
         let headers_match = self.headers.iter().all(|(name, text)| {
             request.headers.get_all(name.as_str()).iter().any(|v| v.to_str().is_ok_and(|v| text.matches(v)))
         });
-        let query_matches = self
-            .query
-            .iter()
-            .all(|(name, text)| query_value(request.query, name).is_some_and(|value| text.matches(&value)));
+        let query_matches =
+            self.query.iter().all(|(name, text)| query_values(request.query, name).any(|value| text.matches(&value)));
         (headers_match && query_matches).then_some(Specificity {
             host: (false, 0),
             path,
@@ -329,9 +328,9 @@ pub(crate) fn method_from(method: &HttpMethod) -> Result<Method, String> {
     })
 }
 
-/// First value of a parameter, percent-decoded.
-fn query_value(query: &str, name: &str) -> Option<String> {
-    query.split('&').find_map(|pair| {
+/// Values of a parameter, percent-decoded.
+fn query_values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    query.split('&').filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (percent_decoded(key) == name).then(|| percent_decoded(value))
     })
@@ -411,8 +410,44 @@ mod tests {
         ]);
         let none = HeaderMap::new();
         assert_eq!(find(&table, &Method::GET, "A.example.com:80", "/very/long", &none), Some(1));
+        assert_eq!(find(&table, &Method::GET, "a.example.com.", "/very/long", &none), Some(1));
         assert_eq!(find(&table, &Method::GET, "b.example.com", "/very/long", &none), Some(0));
+        assert_eq!(find(&table, &Method::GET, "b.example.com.:80", "/very/long", &none), Some(0));
         assert_eq!(find(&table, &Method::GET, "example.com", "/very/long", &none), None);
+    }
+
+    #[test]
+    fn the_more_specific_match_wins_in_the_order_of_the_contract() {
+        let path =
+            |kind| wire::HttpRouteMatch { path: Some(wire::PathMatch { kind: Some(kind) }), ..Default::default() };
+        let header = |name: &str| wire::HeaderMatch {
+            name: name.into(),
+            value: Some(header_match::Value::Exact(b"1".to_vec())),
+        };
+        let query = |name: &str| wire::QueryParamMatch {
+            name: name.into(),
+            value: Some(query_param_match::Value::Exact("1".into())),
+        };
+        let exact = path(path_match::Kind::Exact("/a".into()));
+        let headers = wire::HttpRouteMatch { headers: vec![header("x"), header("y")], ..prefix("/a") };
+        let header = wire::HttpRouteMatch { headers: vec![header("x")], ..prefix("/a") };
+        let queries = wire::HttpRouteMatch { query_params: vec![query("p"), query("q")], ..prefix("/a") };
+        let query = wire::HttpRouteMatch { query_params: vec![query("p")], ..prefix("/a") };
+        let get = Some(HttpMethod { r#type: Some(http_method::Type::Registered(0)) });
+        let method = wire::HttpRouteMatch { method: get, ..prefix("/a") };
+        // From the least to the most specific; each takes the request alone.
+        let all = [prefix("/"), prefix("/a"), method, query, queries, header, headers, exact];
+        let mut asked = HeaderMap::new();
+        asked.insert("x", HeaderValue::from_static("1"));
+        asked.insert("y", HeaderValue::from_static("1"));
+        for pair in all.windows(2) {
+            for (order, winner) in [([0, 1], 1), ([1, 0], 0)] {
+                let table = table(order.iter().map(|n| (vec![], vec![pair[*n].clone()])).collect());
+                assert_eq!(find(&table, &Method::GET, "a", "/a?p=1&q=1", &asked), Some(winner), "{pair:?}");
+            }
+        }
+        let same = table(vec![(vec![], vec![prefix("/a")]), (vec![], vec![prefix("/a")])]);
+        assert_eq!(find(&same, &Method::GET, "a", "/a", &asked), Some(0), "ties go to the first");
     }
 
     #[test]
@@ -430,6 +465,7 @@ mod tests {
         headers.insert("x-user", HeaderValue::from_static("alice"));
         assert_eq!(find(&table, &Method::POST, "a", "/?q=a%20b", &headers), Some(1));
         assert_eq!(find(&table, &Method::POST, "a", "/?q=ab", &headers), Some(0));
+        assert_eq!(find(&table, &Method::POST, "a", "/?q=ab&q=a+b", &headers), Some(1));
         assert_eq!(find(&table, &Method::GET, "a", "/?q=a+b", &headers), Some(0));
         headers.insert("x-user", HeaderValue::from_static("malice"));
         assert_eq!(find(&table, &Method::POST, "a", "/?q=a+b", &headers), Some(0));

@@ -16,6 +16,13 @@ pub struct KeepAliveSettings {
     pub user_timeout: Option<Duration>,
 }
 
+/// How many wait for an endpoint, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueSettings {
+    pub capacity: usize,
+    pub failfast: Duration,
+}
+
 pub struct ControlService {
     pub name: String,
     pub host: String,
@@ -51,12 +58,20 @@ pub struct Settings {
     pub outbound_connect_backoff: Backoff,
     pub http1_pool_idle: Duration,
     pub max_idle_conns_per_endpoint: usize,
-    pub outbound_queue_capacity: usize,
-    pub outbound_failfast: Duration,
+    pub inbound_http1_pool_idle: Duration,
+    pub inbound_max_idle_conns: usize,
+    /// Of requests.
+    pub outbound_queue: QueueSettings,
+    /// Of connections that stay bytes.
+    pub outbound_tcp_queue: QueueSettings,
     pub outbound_max_in_flight: usize,
     pub inbound_max_in_flight: usize,
     pub inbound_accept_keepalive: KeepAliveSettings,
     pub outbound_connect_keepalive: KeepAliveSettings,
+    pub inbound_connect_keepalive: KeepAliveSettings,
+    pub outbound_accept_keepalive: KeepAliveSettings,
+    pub inbound_listen_backlog: u32,
+    pub outbound_listen_backlog: u32,
     pub inbound_server_http2: wire::Http2,
     pub outbound_server_http2: wire::Http2,
     pub http2_initial_stream_window: u32,
@@ -77,6 +92,8 @@ pub struct Settings {
     pub access_log: Option<AccessLogFormat>,
     pub trace: bool,
 }
+
+const BACKLOG: usize = 1024;
 
 fn ms_or(value: u32, default_ms: u64) -> Duration {
     Duration::from_millis(if value == 0 { default_ms } else { u64::from(value) })
@@ -107,7 +124,6 @@ impl Settings {
             Ok::<_, String>((ends[0], ends[1]))
         });
         let backoff = s.outbound_connect_backoff.unwrap_or_default();
-        let queue = s.outbound_queue.unwrap_or_default();
         Ok(Self {
             local_identity: s.local_identity.clone(),
             trust_anchors_pem: s.trust_anchors_pem.clone(),
@@ -140,12 +156,18 @@ impl Settings {
             },
             http1_pool_idle: ms_or(s.http1_pool_idle_ms, 3_000),
             max_idle_conns_per_endpoint: or(s.max_idle_conns_per_endpoint, 10_000),
-            outbound_queue_capacity: or(queue.capacity, 10_000),
-            outbound_failfast: ms_or(queue.failfast_ms, 3_000),
+            inbound_http1_pool_idle: ms_or(s.inbound_http1_pool_idle_ms, 3_000),
+            inbound_max_idle_conns: or(s.inbound_max_idle_conns, 10_000),
+            outbound_queue: queue(s.outbound_queue),
+            outbound_tcp_queue: queue(s.outbound_tcp_queue),
             outbound_max_in_flight: or(s.outbound_max_in_flight, 100_000),
             inbound_max_in_flight: or(s.inbound_max_in_flight, 100_000),
             inbound_accept_keepalive: keep_alive(s.inbound_accept_keepalive),
             outbound_connect_keepalive: keep_alive(s.outbound_connect_keepalive),
+            inbound_connect_keepalive: keep_alive(s.inbound_connect_keepalive),
+            outbound_accept_keepalive: keep_alive(s.outbound_accept_keepalive),
+            inbound_listen_backlog: or(s.inbound_listen_backlog, BACKLOG) as u32,
+            outbound_listen_backlog: or(s.outbound_listen_backlog, BACKLOG) as u32,
             inbound_server_http2: s.inbound_server_http2.unwrap_or_default(),
             outbound_server_http2: s.outbound_server_http2.unwrap_or_default(),
             http2_initial_stream_window: or(s.http2_initial_stream_window, 65_535) as u32,
@@ -181,6 +203,11 @@ impl Settings {
 
 fn or(value: u32, default: usize) -> usize {
     if value == 0 { default } else { value as usize }
+}
+
+fn queue(queue: Option<wire::Queue>) -> QueueSettings {
+    let queue = queue.unwrap_or_default();
+    QueueSettings { capacity: or(queue.capacity, 10_000), failfast: ms_or(queue.failfast_ms, 3_000) }
 }
 
 fn keep_alive(k: Option<wire::KeepAlive>) -> KeepAliveSettings {

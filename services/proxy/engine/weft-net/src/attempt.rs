@@ -161,11 +161,11 @@ impl Tries<'_> {
         deadlines: &mut Option<Deadlines>,
         mut why: &'static str,
     ) -> Result<Exchange, Ended> {
-        let failfast = self.proxy.settings.outbound_failfast;
+        let queue = self.proxy.settings.outbound_queue;
         let is_http1 = request.version() != Version::HTTP_2;
         let mut unsent = 0;
         loop {
-            let mut picked = within(deadlines, balancer.pick(failfast)).await??;
+            let mut picked = within(deadlines, balancer.pick(queue)).await??;
             let endpoint = &picked.endpoint;
             self.record.tries(backend, endpoint, why);
             self.check_identity(&endpoint.info.tls)?;

@@ -17,7 +17,8 @@ use weft_core::{
     balance::{Load, Rng, two_of},
     endpoint::{EndpointInfo, EndpointSet},
     failure::Failure,
-    outbound::Balancing,
+    outbound::{Balancing, Carries},
+    settings::QueueSettings,
 };
 
 use crate::{
@@ -65,7 +66,7 @@ impl Balancer {
         let accrual = subject.as_ref().and_then(|subject| subject.balancing.accrual);
         Self {
             settings: EndpointSettings { load, accrual, changed: changed.clone() },
-            metrics: subject.as_ref().map(|subject| proxy.metrics.balancer(subject, proxy.settings.outbound_failfast)),
+            metrics: subject.as_ref().map(|subject| proxy.metrics.balancer(subject, queue_of(proxy, subject).failfast)),
             subject,
             endpoints: ArcSwap::default(),
             rng: Mutex::new(Rng(seed())),
@@ -177,7 +178,7 @@ impl Balancer {
     }
 
     /// A ready endpoint, waiting for one. When none was for the failfast time, all who wait fail, and later ones at once.
-    pub async fn pick(&self, failfast: Duration) -> Result<Picked, Failure> {
+    pub async fn pick(&self, queue: QueueSettings) -> Result<Picked, Failure> {
         let metrics = self.metrics.as_ref();
         if let Some(picked) = self.try_pick(Instant::now()) {
             if let Some(metrics) = metrics {
@@ -191,7 +192,7 @@ impl Balancer {
         if self.gate.is_shut.load(Relaxed) {
             return Err(Failure::LoadShed);
         }
-        let _place = self.queue()?;
+        let _place = self.queue(queue.capacity)?;
         let queued = metrics.map(BalancerMetrics::queued);
         loop {
             let changed = self.changed.notified();
@@ -204,7 +205,7 @@ impl Balancer {
                 }
                 return Ok(picked);
             }
-            let deadline = self.stalls(now) + failfast;
+            let deadline = self.stalls(now) + queue.failfast;
             if now >= deadline {
                 self.shut();
             }
@@ -260,10 +261,16 @@ impl Balancer {
         self.count_endpoints();
     }
 
-    fn queue(&self) -> Result<Place<'_>, Failure> {
-        let capacity = self.proxy.upgrade().map_or(0, |proxy| proxy.settings.outbound_queue_capacity);
+    fn queue(&self, capacity: usize) -> Result<Place<'_>, Failure> {
         let place = Place(&self.waiting);
         if self.waiting.fetch_add(1, Relaxed) >= capacity { Err(Failure::LoadShed) } else { Ok(place) }
+    }
+}
+
+fn queue_of(proxy: &Proxy, subject: &Subject) -> QueueSettings {
+    match subject.carries {
+        Carries::Http => proxy.settings.outbound_queue,
+        Carries::Tcp | Carries::Tls => proxy.settings.outbound_tcp_queue,
     }
 }
 

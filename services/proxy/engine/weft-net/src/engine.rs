@@ -77,10 +77,10 @@ impl Engine {
                     }
                 });
             }
-            let listener = listen::bind(self.proxy.settings.admin_listen)?;
+            let listener = listen::bind(self.proxy.settings.admin_listen, self.proxy.settings.inbound_listen_backlog)?;
             runtime.spawn(listen::accept_always(self.proxy.clone(), listener, admin::connection));
             if let Some(addr) = self.proxy.settings.tap_listen {
-                let listener = listen::bind(addr)?;
+                let listener = listen::bind(addr, self.proxy.settings.inbound_listen_backlog)?;
                 runtime.spawn(listen::accept_always(self.proxy.clone(), listener, tap::connection));
             }
         }
@@ -153,10 +153,10 @@ impl Engine {
 
     fn open_data_listeners(&self) -> io::Result<()> {
         let settings = &self.proxy.settings;
-        let inbound = listen::bind(settings.inbound_listen)?;
+        let inbound = listen::bind(settings.inbound_listen, settings.inbound_listen_backlog)?;
         let mut outbound = Vec::new();
         for addr in &settings.outbound_listen {
-            match listen::bind(*addr) {
+            match listen::bind(*addr, settings.outbound_listen_backlog) {
                 Ok(listener) => outbound.push(listener),
                 // Hosts without IPv6 have no ::1; the application then cannot use it either.
                 Err(error) if is_missing_family(*addr, &error) => {}

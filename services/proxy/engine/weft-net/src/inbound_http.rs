@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::Notify;
@@ -11,7 +11,7 @@ use weft_core::{
     failure::Failure,
     headers::{self, CLIENT_ID, REMOTE_IP},
     metrics::{HttpMetrics, InboundRouteSeries, RouteOutcome},
-    orig_proto::{self, OrigProto, settle_host},
+    orig_proto::{self, OrigProto, has_proper_target, settle_host},
     route::RequestView,
 };
 
@@ -119,8 +119,8 @@ impl InboundHttp {
         if orig.is_some() {
             record.carried(&request);
         }
-        if request.method() == Method::CONNECT && request.uri().authority().is_none() {
-            return Err(Failure::InvalidRequest("CONNECT needs an authority").into());
+        if !has_proper_target(&request) {
+            return Err(Failure::InvalidRequest("the request's target has the wrong form").into());
         }
         settle_host(&mut request).ok_or(Failure::InvalidRequest("a request has one host"))?;
         let Permitted { permit, prefix } = self.admission.admit(&self.proxy, &self.arrival, &request, record)?;

@@ -7,12 +7,11 @@ use weft_proto::engine::log::Level;
 
 use crate::proxy::Proxy;
 
-const BACKLOG: i32 = 1024;
 /// After an error such as too many open files, which only time can end.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Must be called inside the runtime. Errors name the address.
-pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+/// Must be called inside the runtime. Errors name the address. backlog: connections that wait in the kernel.
+pub fn bind(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let open = || -> io::Result<TcpListener> {
         let socket = socket2::Socket::new(
             socket2::Domain::for_address(addr),
@@ -24,7 +23,7 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
             socket.set_only_v6(false)?;
         }
         socket.bind(&addr.into())?;
-        socket.listen(BACKLOG)?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         TcpListener::from_std(socket.into())
     };
     open().map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {addr}: {e}")))

@@ -31,7 +31,8 @@ use crate::{
 pub const UNREACHED: &str = "the endpoint before could not be reached";
 
 pub async fn connection(proxy: Arc<Proxy>, stream: TcpStream) {
-    tune(&stream, None, None);
+    let keepalive = proxy.settings.outbound_accept_keepalive;
+    tune(&stream, keepalive.keepalive, keepalive.user_timeout);
     let dst = match proxy.original_dst.lookup(&stream) {
         Ok(dst) => canonical(dst),
         Err(error) => {
@@ -259,7 +260,7 @@ async fn connect(
 ) -> Result<(Arc<Endpoint>, Conn), Failure> {
     let mut why = "";
     loop {
-        let Picked { endpoint, pending, .. } = balancer.pick(proxy.settings.outbound_failfast).await?;
+        let Picked { endpoint, pending, .. } = balancer.pick(proxy.settings.outbound_tcp_queue).await?;
         record.tries(backend, &endpoint, why);
         match endpoint.client.connector().connect(None).await {
             Ok(conn) => {

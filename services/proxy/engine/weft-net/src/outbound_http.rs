@@ -2,13 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderValue, Method, Response, Version};
+use http::{HeaderValue, Response, Version};
 use tokio::sync::Notify;
 use weft_core::{
     balance::Rng,
     failure::Failure,
     headers::{self, DST_CANONICAL, REQUIRE_ID},
-    orig_proto::settle_host,
+    orig_proto::{has_proper_target, settle_host},
     outbound::{ClientProtocol, HttpRoutes, HttpRule, Limits, Plan, RuleKind},
     route::{RequestView, without_port},
 };
@@ -119,8 +119,8 @@ impl OutboundHttp {
         if let Some(reason) = &routing.refusal {
             return Err(Failure::BackendUnusable(reason.clone()).into());
         }
-        if request.method() == Method::CONNECT && request.uri().authority().is_none() {
-            return Err(Failure::InvalidRequest("CONNECT needs an authority").into());
+        if !has_proper_target(&request) {
+            return Err(Failure::InvalidRequest("the request's target has the wrong form").into());
         }
         settle_host(&mut request).ok_or(Failure::InvalidRequest("a request has one host"))?;
         let started = record.started();

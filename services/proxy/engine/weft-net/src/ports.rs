@@ -101,8 +101,8 @@ fn application(proxy: &Proxy, addr: SocketAddr) -> Client {
     let client = ClientSettings {
         stream_window: settings.http2_initial_stream_window,
         connection_window: settings.http2_initial_connection_window,
-        pool_idle: settings.http1_pool_idle,
-        max_idle: settings.max_idle_conns_per_endpoint,
+        pool_idle: settings.inbound_http1_pool_idle,
+        max_idle: settings.inbound_max_idle_conns,
         max_header_bytes: settings.max_header_bytes,
         // No pings: servers count them, and gRPC's hang up on a client that pings an idle connection.
         http2: Http2Params::default(),
@@ -122,7 +122,7 @@ pub fn connector(proxy: &Proxy, addr: SocketAddr) -> Connector {
         tls: None,
         header: None,
         timeout: proxy.settings.inbound_connect_timeout,
-        keepalive: Default::default(),
+        keepalive: proxy.settings.inbound_connect_keepalive,
         metrics: Some(proxy.metrics.transport(&labels)),
         identity: proxy.identity.clone(),
     }

@@ -62,6 +62,8 @@ class Http2Settings:
 class SideSettings:
     """What the inbound and the outbound side each have."""
 
+    listen_backlog: int
+    """0 leaves the engine's own."""
     connect_timeout_ms: int
     detect_timeout_ms: int
     discovery_idle_ms: int
@@ -104,6 +106,8 @@ class InboundSettings:
 class OutboundSettings:
     listen: tuple[SocketAddr, ...]
     side: SideSettings
+    tcp_queue: QueueSettings
+    """Of connections that stay bytes; `side.queue` is of requests."""
     ingress_mode: bool
     informational_headers: bool
     hostname_labels: bool

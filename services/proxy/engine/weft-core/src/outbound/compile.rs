@@ -13,7 +13,7 @@ use weft_proto::linkerd::{
 use super::{
     Backend, BackendIndex, BackendKind, Carries, ClientPolicy, ClientProtocol, Distribution, Filters, HttpRoutes,
     HttpRule, OpaqueFilter, OpaqueRoute, Retry, RouteBackend, RuleKind, Timeouts, TlsRoutes, profile, tls,
-    wire_backends::{OnTheWay, Shape, WireDistribution, balancing},
+    wire_backends::{OnTheWay, Shape, WireDistribution, balancing, has_queue, wanted},
 };
 use crate::{
     breaker::Accrual,
@@ -54,7 +54,7 @@ pub fn policy(
 #[allow(deprecated, reason = "a control plane may still fill the old field of the request timeout")]
 impl Compiler<'_> {
     fn understood(&mut self, policy: &wire::OutboundPolicy) -> Result<(Meta, ClientProtocol), String> {
-        let parent = Meta::from_wire(policy.metadata.as_ref()).ok_or("policy has no metadata")?;
+        let parent = Meta::in_full(policy.metadata.as_ref(), "policy")?;
         let kind = policy.protocol.as_ref().and_then(|protocol| protocol.kind.as_ref());
         Ok((parent, self.protocol(kind.ok_or("policy has no protocol")?)?))
     }
@@ -93,6 +93,8 @@ impl Compiler<'_> {
     fn protocol(&mut self, kind: &Kind) -> Result<ClientProtocol, String> {
         Ok(match kind {
             Kind::Detect(detect) => {
+                // Wanted, and then not used: how long to look is a setting of the proxy.
+                wanted(detect.timeout, "the timeout of detection")?;
                 let opaque = self.opaque(&detect.opaque.as_ref().ok_or("detect policy has no opaque part")?.routes)?;
                 if self.profile.is_some_and(|profile| profile.opaque_protocol) {
                     return Ok(ClientProtocol::Opaque(opaque));
@@ -133,13 +135,15 @@ impl Compiler<'_> {
         accrual: Option<Accrual>,
     ) -> Result<BackendIndex, String> {
         let backend = backend.ok_or("route backend is empty")?;
-        let meta = Meta::from_wire(backend.metadata.as_ref()).ok_or("backend has no metadata")?;
+        let meta = Meta::in_full(backend.metadata.as_ref(), "backend")?;
         let kind = match backend.kind.as_ref() {
             None => BackendKind::Unusable,
             Some(backend::Kind::Forward(addr)) => EndpointInfo::from_wire(addr, &HashMap::new(), self.local)
-                .map_or(BackendKind::Unusable, BackendKind::Forward),
+                .map(BackendKind::Forward)
+                .ok_or("backend forwards to no address")?,
             Some(backend::Kind::Balancer(balancer)) => BackendKind::Balancer(balancing(balancer, accrual)?),
         };
+        has_queue(backend)?;
         Ok(self.add(Backend { meta, kind, carries }))
     }
 
@@ -182,7 +186,7 @@ impl Compiler<'_> {
         let accrual = accrual.map(Accrual::from_wire).transpose()?;
         let mut out = Vec::with_capacity(routes.len());
         for route in routes {
-            let meta = Meta::from_wire(route.metadata.as_ref()).ok_or("route has no metadata")?;
+            let meta = Meta::in_full(route.metadata.as_ref(), "route")?;
             let mut rules = Vec::with_capacity(route.rules.len());
             for rule in &route.rules {
                 let matches = rule.matches.iter().map(RequestMatch::from_http).collect::<Result<_, _>>()?;
@@ -214,7 +218,7 @@ impl Compiler<'_> {
         let accrual = accrual.map(Accrual::from_wire).transpose()?;
         let mut out = Vec::with_capacity(routes.len());
         for route in routes {
-            let meta = Meta::from_wire(route.metadata.as_ref()).ok_or("route has no metadata")?;
+            let meta = Meta::in_full(route.metadata.as_ref(), "route")?;
             let mut rules = Vec::with_capacity(route.rules.len());
             for rule in &route.rules {
                 let matches = rule.matches.iter().map(RequestMatch::from_grpc).collect::<Result<_, _>>()?;
@@ -264,7 +268,7 @@ impl Compiler<'_> {
         };
         let filter = |filters: &[wire::opaque_route::Filter]| Ok(opaque_filter(filters));
         Ok(OpaqueRoute {
-            meta: Some(Meta::from_wire(route.metadata.as_ref()).ok_or("route has no metadata")?),
+            meta: Some(Meta::in_full(route.metadata.as_ref(), "route")?),
             refusal: opaque_filter(&rule.filters),
             backends: self.distribution(rule.backends.as_ref(), Carries::Tcp, None, filter)?,
         })
@@ -278,7 +282,7 @@ impl Compiler<'_> {
             };
             let filter = |filters: &[wire::tls_route::Filter]| Ok(tls_filter(filters));
             let compiled = OpaqueRoute {
-                meta: Some(Meta::from_wire(route.metadata.as_ref()).ok_or("route has no metadata")?),
+                meta: Some(Meta::in_full(route.metadata.as_ref(), "route")?),
                 refusal: tls_filter(&rule.filters),
                 backends: self.distribution(rule.backends.as_ref(), Carries::Tls, None, filter)?,
             };

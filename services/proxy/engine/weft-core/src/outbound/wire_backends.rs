@@ -14,19 +14,41 @@ pub fn balancing(balancer: &backend::BalanceP2c, accrual: Option<Accrual>) -> Re
     use backend::{balance_p2c, endpoint_discovery::Kind};
     let discovery = balancer.discovery.as_ref().and_then(|d| d.kind.as_ref()).ok_or("balancer has no discovery")?;
     let Kind::Dst(dst) = discovery;
-    let time = |d: Option<prost_types::Duration>, default| {
-        d.and_then(|d| Duration::try_from(d).ok()).unwrap_or(Duration::from_millis(default))
-    };
-    let (default_rtt, decay, penalty) = match balancer.load.as_ref().ok_or("balancer has no load")? {
-        balance_p2c::Load::PeakEwma(load) => (load.default_rtt, load.decay, None),
+    let load = match balancer.load.as_ref().ok_or("balancer has no load")? {
+        balance_p2c::Load::PeakEwma(load) => Load {
+            default_rtt: wanted(load.default_rtt, "the default RTT of a load")?,
+            decay: wanted(load.decay, "the decay of a load")?,
+            penalty: None,
+        },
         balance_p2c::Load::PenaltyPeakEwma(load) => {
-            let penalty =
-                Penalty { rtt: time(load.penalty, 5_000), max_retry_after: time(load.max_retry_after, 300_000) };
-            (load.default_rtt, load.decay, Some(penalty))
+            let time = |given: Option<prost_types::Duration>, default_ms, what| match given {
+                None => Ok(Duration::from_millis(default_ms)),
+                given => wanted(given, what),
+            };
+            let penalty = Penalty {
+                rtt: time(load.penalty, 5_000, "the penalty of a load")?,
+                max_retry_after: time(load.max_retry_after, 300_000, "the longest retry-after of a load")?,
+            };
+            Load {
+                default_rtt: time(load.default_rtt, 30, "the default RTT of a load")?,
+                decay: time(load.decay, 10_000, "the decay of a load")?,
+                penalty: Some(penalty),
+            }
         }
     };
-    let load = Load { default_rtt: time(default_rtt, 30), decay: time(decay, 10_000), penalty };
     Ok(Balancing { path: dst.path.clone(), load, accrual })
+}
+
+/// A duration that a policy must give. what: names it in the complaint.
+pub fn wanted(given: Option<prost_types::Duration>, what: &str) -> Result<Duration, String> {
+    let given = given.ok_or_else(|| format!("{what} is missing"))?;
+    Duration::try_from(given).map_err(|_| format!("{what} is negative"))
+}
+
+/// Every backend says how its requests wait. The proxy's settings say so too, and win.
+pub fn has_queue(backend: &wire::Backend) -> Result<(), String> {
+    let queue = backend.queue.as_ref().ok_or("backend has no queue")?;
+    wanted(queue.failfast_timeout, "the failfast timeout of a backend's queue").map(drop)
 }
 
 /// What distributions of every protocol have in common.
