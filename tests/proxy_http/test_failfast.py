@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from weft_proto.linkerd import destination_pb2
+from weft_proto.linkerd import outbound_pb2 as out
 from weft_proto.weft import engine_pb2
 
 from . import policies, targets
@@ -16,7 +17,7 @@ from .failures import PROTOCOLS, Ask, ask_grpc, ask_http1, ask_http2, assert_fat
 from .frames import FrameClient
 from .namespace import CLIENT, POD
 from .pod import Pod, eventually
-from .servers import Answer, grpc_answer, http2_app, http_app, ok
+from .servers import Answer, grpc_answer, http2_app, http_app, listening, ok
 
 FULL, CROWDED, NO_BYTES = 8088, 8089, 8097
 BYTES_WAIT_S = 1.0
@@ -35,6 +36,8 @@ def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
         "outbound_tcp_queue": engine_pb2.Queue(capacity=10, failfast_ms=int(BYTES_WAIT_S * 1000)),
         "inbound_connect_timeout_ms": 200,
         "outbound_connect_timeout_ms": 200,
+        # What cannot be reached is due to be tried again with the next request.
+        "outbound_connect_backoff": engine_pb2.Backoff(min_ms=1, max_ms=1),
     }
     with contextlib.closing(Pod(authority, **settings)) as pod:
         yield pod
@@ -57,6 +60,61 @@ def test_without_a_ready_endpoint_requests_fail_fast_then_are_shed_until_one_is_
             return bool(app.seen)
 
         eventually(is_served)
+
+
+def two_backends(first: int, second: int) -> out.OutboundPolicy:
+    """The second for when the first is not available."""
+    policy = targets.detect(CLIENT, first)
+    detect, other = policy.protocol.detect, targets.detect(CLIENT, second).protocol.detect
+    http = detect.http1.routes[0].rules[0].backends.first_available.backends
+    http.extend(other.http1.routes[0].rules[0].backends.first_available.backends)
+    opaque = detect.opaque.routes[0].rules[0].backends.first_available.backends
+    opaque.extend(other.opaque.routes[0].rules[0].backends.first_available.backends)
+    return policy
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_what_fails_fast_is_tried_with_the_next_backend(pod: Pod, retries: int) -> None:
+    first, second = 8211 + 2 * retries, 8212 + 2 * retries
+    policy = two_backends(first, second)
+    if retries:
+        rule = policy.protocol.detect.http1.routes[0].rules[0]
+        rule.retry.max_retries = retries
+        rule.retry.conditions.SetInParent()
+    pod.set_target(f"{POD}:{first}", policy)
+    with http_app(second, ip=CLIENT) as app, connect_as_app(first) as stream:
+        assert ask_http1(stream).status == (200 if retries else 504)
+    assert len(app.seen) == retries
+
+
+def test_a_backend_that_cannot_be_reached_is_passed_over_until_it_can(pod: Pod) -> None:
+    """No request is spent on finding out whether it can."""
+    first, second = 8221, 8222
+    pod.set_target(f"{POD}:{first}", two_backends(first, second))
+
+    def status() -> int:
+        with connect_as_app(first) as stream:
+            return ask_http1(stream).status
+
+    with http_app(second, ip=CLIENT):
+        assert status() == 504
+        assert [status() for _ in range(20)] == [200] * 20
+        with http_app(first, ip=CLIENT) as app:
+            eventually(lambda: status() == 200 and len(app.seen) > 0)
+
+
+def test_bytes_pass_over_a_backend_that_cannot_be_reached(pod: Pod) -> None:
+    first, second = 8223, 8224
+    pod.set_target(f"{POD}:{first}", two_backends(first, second))
+
+    def answer() -> bytes:
+        with connect_as_app(first) as stream:
+            stream.sendall(b"\x01\x02\x03 no http at all")
+            return stream.recv(64)
+
+    with listening(second, lambda connection: connection.sendall(connection.recv(64)[:1]), ip=CLIENT):
+        assert answer() == b""
+        assert [answer() for _ in range(20)] == [b"\x01"] * 20
 
 
 @PROTOCOLS

@@ -81,9 +81,7 @@ impl Tries<'_> {
     ) -> Result<Response<Body>, Ended> {
         let why = if is_first { "" } else { "retry" };
         let (proxy, routing) = (self.proxy, self.routing);
-        let backends = &self.rule.backends;
-        let chosen = backends.choose(|backend| routing.is_available(proxy, backend), || proxy.random());
-        let chosen = chosen.map_err(|why| match why {
+        let chosen = routing.choose(proxy, &self.rule.backends).map_err(|why| match why {
             NoBackend::Empty => Failure::BackendUnusable("the route has no backend".to_owned()),
             NoBackend::AllShut => Failure::LoadShed,
         })?;

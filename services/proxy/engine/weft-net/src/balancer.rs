@@ -49,6 +49,8 @@ pub struct Balancer {
 struct Gate {
     is_shut: AtomicBool,
     is_stalled: AtomicBool,
+    /// One that could not be reached is tried again, beside the requests.
+    is_tried: AtomicBool,
     /// Since when nothing could be sent.
     stalled_since: Mutex<Option<Instant>>,
 }
@@ -74,6 +76,7 @@ impl Balancer {
             gate: Gate {
                 is_shut: AtomicBool::new(false),
                 is_stalled: AtomicBool::new(false),
+                is_tried: AtomicBool::new(false),
                 stalled_since: Mutex::default(),
             },
             refusal: Mutex::default(),
@@ -137,9 +140,37 @@ impl Balancer {
         }
     }
 
-    /// Some endpoint could take a request now.
+    /// Some endpoint could take a request now. Behind a shut gate one that could not be reached does not count.
     pub fn is_available(&self) -> bool {
+        let is_ready = |endpoint: &Arc<Endpoint>, now| endpoint.availability(now) == Availability::Ready;
+        !self.gate.is_shut.load(Relaxed) || {
+            let now = Instant::now();
+            self.endpoints.load().iter().any(|endpoint| endpoint.is_reached() && is_ready(endpoint, now))
+        }
+    }
+
+    /// Some endpoint could take a request now, or be tried with one.
+    pub fn may_be_tried(&self) -> bool {
         !self.gate.is_shut.load(Relaxed) || self.ready(Instant::now()).is_some()
+    }
+
+    /// Looks whether an endpoint can be reached again, without a request: those go to another backend meanwhile.
+    pub fn try_again(self: &Arc<Self>) {
+        if self.is_available() {
+            return;
+        }
+        let Some(endpoint) = self.ready(Instant::now()) else { return };
+        if self.gate.is_tried.swap(true, Relaxed) {
+            return;
+        }
+        let balancer = self.clone();
+        tokio::spawn(async move {
+            match endpoint.client.connector().open().await {
+                Ok(_) => balancer.reached(&endpoint),
+                Err(_) => balancer.not_reached(&endpoint),
+            }
+            balancer.gate.is_tried.store(false, Relaxed);
+        });
     }
 
     fn ready(&self, now: Instant) -> Option<Arc<Endpoint>> {

@@ -41,9 +41,19 @@ const SHORTEST_HANDSHAKE: Duration = Duration::from_secs(1);
 
 impl Connector {
     pub async fn connect(&self, session: Option<Session>) -> Result<Conn, Failure> {
-        let io_failure = |e: io::Error| Failure::Io(format!("{}: {e}", self.addr));
+        let mut conn = self.open().await?;
+        if let (Some(_), Some(target)) = (&self.tls, &self.header) {
+            let header = TransportHeader { port: target.port, name: target.name.clone(), session };
+            conn.write_all(&header.encode()).await.map_err(|e| self.io_failure(e))?;
+            conn.flush().await.map_err(|e| self.io_failure(e))?;
+        }
+        Ok(conn)
+    }
+
+    /// A connection on which nothing was said yet.
+    pub async fn open(&self) -> Result<Conn, Failure> {
         let connecting = timeout(self.timeout, TcpStream::connect(self.addr)).await;
-        let stream = connecting.map_err(|_| Failure::ConnectTimeout)?.map_err(io_failure)?;
+        let stream = connecting.map_err(|_| Failure::ConnectTimeout)?.map_err(|e| self.io_failure(e))?;
         tune(&stream, self.keepalive.keepalive, self.keepalive.user_timeout);
         let Some(server) = &self.tls else {
             return Ok(self.measured(Conn::new(Transport::Plain(Rewound { seen: BytesMut::new(), io: stream }))));
@@ -53,14 +63,12 @@ impl Connector {
             .map_err(|_| Failure::Io(format!("{:?} is not a server name", server.sni)))?;
         let handshake = TlsConnector::from(config).connect(name, stream);
         let tls = timeout(self.timeout.max(SHORTEST_HANDSHAKE), handshake).await;
-        let tls = tls.map_err(|_| Failure::ConnectTimeout)?.map_err(io_failure)?;
-        let mut conn = self.measured(Conn::new(Transport::ClientTls(Box::new(tls))));
-        if let Some(target) = &self.header {
-            let header = TransportHeader { port: target.port, name: target.name.clone(), session };
-            conn.write_all(&header.encode()).await.map_err(io_failure)?;
-            conn.flush().await.map_err(io_failure)?;
-        }
-        Ok(conn)
+        let tls = tls.map_err(|_| Failure::ConnectTimeout)?.map_err(|e| self.io_failure(e))?;
+        Ok(self.measured(Conn::new(Transport::ClientTls(Box::new(tls)))))
+    }
+
+    fn io_failure(&self, error: io::Error) -> Failure {
+        Failure::Io(format!("{}: {error}", self.addr))
     }
 
     fn measured(&self, mut conn: Conn) -> Conn {

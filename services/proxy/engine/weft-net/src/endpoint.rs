@@ -135,9 +135,14 @@ impl Endpoint {
         }
     }
 
+    /// Reached when last tried, or not tried yet.
+    pub fn is_reached(&self) -> bool {
+        self.reach.lock().failures == 0
+    }
+
     /// Reached when last tried, and not shut for its failures.
     pub fn is_proven(&self) -> bool {
-        self.reach.lock().failures == 0 && self.breaker.as_ref().is_none_or(|breaker| breaker.lock().is_open())
+        self.is_reached() && self.breaker.as_ref().is_none_or(|breaker| breaker.lock().is_open())
     }
 
     /// What will hear how a request that is sent now turns out. None when another took the one place of a probe.

@@ -9,7 +9,7 @@ use weft_core::{
     endpoint::target_labels,
     failure::Failure,
     metrics::Labels,
-    outbound::{BackendIndex, ClientProtocol, OpaqueFilter, OpaqueRoute},
+    outbound::{BackendIndex, ClientProtocol, NoBackend, OpaqueFilter, OpaqueRoute},
 };
 use weft_proto::engine::log::Level;
 
@@ -214,7 +214,7 @@ async fn carry(
     record: &mut ConnectionRecord,
 ) -> &'static str {
     record.routed(routing, route.meta.clone());
-    let chosen = route.backends.choose(|backend| routing.is_available(proxy, backend), || proxy.random());
+    let chosen = routing.choose(proxy, &route.backends);
     let filter = route.refusal.as_ref().or(chosen.ok().and_then(|chosen| chosen.filters.as_ref()));
     let backend = chosen.ok().map(|chosen| chosen.backend);
     let balancer = backend.and_then(|backend| Some((backend, routing.balancer(proxy, backend)?)));
@@ -227,6 +227,9 @@ async fn carry(
             record.failed(format!("invalid policy: {reason}"));
             "invalid_policy"
         }
+        (None, None) if chosen.is_err_and(|why| why == NoBackend::AllShut) => {
+            not_connected(proxy, dst, record, &Failure::LoadShed)
+        }
         (None, None) => {
             record.failed("the backend did not resolve");
             "invalid_backend"
@@ -237,18 +240,20 @@ async fn carry(
                 splice_counted(&mut conn, &mut server, &exchanges, record.tally()).await;
                 return "";
             }
-            Err(failure) => {
-                record.failed(failure.to_string());
-                count_error(proxy, dst, failure.metric_label().unwrap_or("unexpected"));
-                let fields = [("dst", dst.to_string()), ("error", failure.to_string())];
-                proxy.events.log(Level::Warn, "outbound", "connection failed", &fields);
-                "unexpected"
-            }
+            Err(failure) => not_connected(proxy, dst, record, &failure),
         },
     };
     // Tells a waiting client at once instead of when the socket is dropped.
     let _ = conn.shutdown().await;
     error
+}
+
+fn not_connected(proxy: &Proxy, dst: SocketAddr, record: &mut ConnectionRecord, failure: &Failure) -> &'static str {
+    record.failed(failure.to_string());
+    count_error(proxy, dst, failure.metric_label().unwrap_or("unexpected"));
+    let fields = [("dst", dst.to_string()), ("error", failure.to_string())];
+    proxy.events.log(Level::Warn, "outbound", "connection failed", &fields);
+    "unexpected"
 }
 
 /// Tries endpoints until one answers or none has for the failfast time.

@@ -1,6 +1,7 @@
 //! A target's policy with what belongs to it on this side: the balancers of its backends, the series of its rules.
 
 use std::{
+    cell::Cell,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, OnceLock},
     time::Instant,
@@ -10,7 +11,10 @@ use parking_lot::Mutex;
 use weft_core::{
     budget::{Budget, BudgetSettings},
     metrics::{BackendSeries, Counter, HttpMetrics, Labels, Outcome, RouteFamilies, RouteOutcome, RouteSeries},
-    outbound::{BackendIndex, BackendKind, Carries, ClientPolicy, ClientProtocol, HttpRule, RuleKind},
+    outbound::{
+        BackendIndex, BackendKind, Carries, ClientPolicy, ClientProtocol, Distribution, HttpRule, NoBackend,
+        RouteBackend, RuleKind,
+    },
     profile::ProfileRule,
 };
 use weft_proto::engine::SetOutboundTarget;
@@ -143,6 +147,35 @@ impl Routing {
             }
         });
         made.as_ref()
+    }
+
+    /// The backend that takes what comes now. A backend whose endpoints could not be reached is passed over, and tried
+    /// meanwhile; when all are like that, what comes is the try.
+    pub fn choose<'a, F>(
+        &self,
+        proxy: &Arc<Proxy>,
+        backends: &'a Distribution<F>,
+    ) -> Result<&'a RouteBackend<F>, NoBackend> {
+        let is_passed_over = Cell::new(false);
+        let is_available = |backend| {
+            let is_available = self.is_available(proxy, backend);
+            is_passed_over.set(is_passed_over.get() || !is_available);
+            is_available
+        };
+        let chosen = backends.choose(is_available, || proxy.random());
+        match chosen {
+            Ok(_) if is_passed_over.get() => {
+                let all = backends.backends().filter_map(|one| self.balancer(proxy, one.backend));
+                all.for_each(Balancer::try_again);
+                chosen
+            }
+            Err(NoBackend::AllShut) => {
+                let may_be_tried =
+                    |backend| self.balancer(proxy, backend).is_none_or(|balancer| balancer.may_be_tried());
+                backends.choose(may_be_tried, || proxy.random())
+            }
+            chosen => chosen,
+        }
     }
 
     /// A backend that did not resolve is available: it fails what it is given.
