@@ -94,6 +94,11 @@ class Pod:
         self.withheld.discard(target)
         self._tell_target(target, self._waiting.pop(target))
 
+    def change_name(self, name: str, policy: outbound_pb2.OutboundPolicy) -> None:
+        """News of a `name:port` that the engine asked for."""
+        self.set_target(name, policy)
+        self._tell_target(name, engine_pb2.DiscoverTarget(authority=name))
+
     def set_endpoints(self, path: str, update: destination_pb2.Update, *, is_first: bool = False) -> None:
         """One more message of the path's stream. is_first: the stream was opened anew."""
         self._apply(set_endpoints=engine_pb2.SetEndpoints(path=path, first_of_stream=is_first, update=update))

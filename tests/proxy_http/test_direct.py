@@ -181,6 +181,15 @@ def test_a_gateway_does_not_find_what_is_not_its_own(pod: Pod, authority: Author
         assert Http2(stream).grpc().first("grpc-status") == "5"
 
 
+def test_a_gateway_finds_a_name_as_soon_as_the_control_plane_knows_it(pod: Pod, authority: Authority) -> None:
+    name = "late.shop.svc.cluster.local"
+    header = Header(port=PORT, name=name, session_protocol=HTTP1)
+    with http_app(PORT), connect_direct(authority, CART, header) as stream:
+        assert http1(stream, get()).status == 404
+        pod.change_name(f"{name}:{PORT}", targets.detect(POD, PORT))
+        assert http1(stream, get()).status == 200
+
+
 def test_a_gateway_loop_is_cut(pod: Pod, authority: Authority) -> None:
     header = Header(port=PORT, name=NAME, session_protocol=HTTP1)
     with http_app(PORT) as app, connect_direct(authority, CART, header) as stream:

@@ -115,6 +115,16 @@ def test_a_name_that_the_control_plane_does_not_know_is_not_guessed(pod: Pod, or
     assert original.seen == []
 
 
+def test_a_name_is_served_as_soon_as_the_control_plane_knows_it(pod: Pod, cart: HttpApp) -> None:
+    late = "late.shop.svc.cluster.local:7000"
+    with connect_as_app(PORT) as stream:
+        assert http1(stream, get(headers=named(late))).status == 502
+    pod.change_name(late, targets.detect(CLIENT, NAMED_PORT))
+    with connect_as_app(PORT) as stream:
+        assert http1(stream, get(headers=named(late))).body == b"cart"
+    assert pod.asked.count(late) == 1
+
+
 def test_a_named_target_that_takes_no_http_is_an_error(pod: Pod) -> None:
     with connect_as_app(PORT) as stream:
         assert http1(stream, get(headers=named(f"{NAME}:7001"))).status == 500

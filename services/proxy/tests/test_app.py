@@ -424,6 +424,70 @@ async def test_unknown_external_target_is_told_without_policy_and_profile(start:
         assert not target.refusal
 
 
+async def test_a_name_without_a_service_is_told_at_once_and_works_when_there_is_one(start: Start) -> None:
+    """Of an ingress or a gateway."""
+    name = "web.shop.svc.cluster.local:80"
+    async with start() as mesh:
+        await mesh.certified()
+        mesh.engine.emit(discover_target=engine_pb2.DiscoverTarget(authority=name))
+        spec, policies = await mesh.plane.stream("Watch")
+        _, profiles = await mesh.plane.stream("GetProfile")
+        assert spec.authority == name
+        policies.put_nowait(grpc.StatusCode.NOT_FOUND)
+        profiles.put_nowait(grpc.StatusCode.UNKNOWN)
+        told = await mesh.engine.command("set_outbound_target")
+        assert told.authority == name
+        assert not told.HasField("policy")
+        assert not told.HasField("profile")
+        assert not told.refusal
+        _, policies = await mesh.plane.stream("Watch")
+        _, profiles = await mesh.plane.stream("GetProfile")
+        profiles.put_nowait(destination_pb2.DestinationProfile(fully_qualified_name="a"))
+        assert (await mesh.engine.command("set_outbound_target")).profile.fully_qualified_name == "a"
+        policies.put_nowait(outbound_pb2.OutboundPolicy())
+        told = await mesh.engine.command("set_outbound_target")
+        assert told.HasField("policy")
+        assert told.profile.fully_qualified_name == "a"
+
+
+async def test_a_service_that_is_deleted_is_told_and_its_last_profile_kept(start: Start) -> None:
+    async with start() as mesh:
+        await mesh.certified()
+        mesh.engine.emit(discover_target=engine_pb2.DiscoverTarget(authority="web.shop.svc.cluster.local:80"))
+        _, policies = await mesh.plane.stream("Watch")
+        _, profiles = await mesh.plane.stream("GetProfile")
+        policies.put_nowait(outbound_pb2.OutboundPolicy())
+        profiles.put_nowait(destination_pb2.DestinationProfile(fully_qualified_name="a"))
+        assert (await mesh.engine.command("set_outbound_target")).HasField("policy")
+        # Servers end the streams of what is gone in good order, and say so to those who ask again.
+        profiles.put_nowait(None)
+        _, profiles = await mesh.plane.stream("GetProfile")
+        profiles.put_nowait(grpc.StatusCode.UNKNOWN)
+        await mesh.plane.stream("GetProfile")
+        policies.put_nowait(None)
+        _, policies = await mesh.plane.stream("Watch")
+        policies.put_nowait(grpc.StatusCode.NOT_FOUND)
+        told = await mesh.engine.command("set_outbound_target")
+        assert not told.HasField("policy")
+        assert told.profile.fully_qualified_name == "a"
+
+
+async def test_a_policy_does_not_wait_for_the_profile_of_a_service_that_is_missing(start: Start) -> None:
+    """Linkerd's policy service has a policy for every name."""
+    async with start() as mesh:
+        await mesh.certified()
+        mesh.engine.emit(discover_target=engine_pb2.DiscoverTarget(authority="web.shop.svc.cluster.local:80"))
+        _, policies = await mesh.plane.stream("Watch")
+        policies.put_nowait(outbound_pb2.OutboundPolicy())
+        _, profiles = await mesh.plane.stream("GetProfile")
+        profiles.put_nowait(grpc.StatusCode.UNAVAILABLE)
+        _, profiles = await mesh.plane.stream("GetProfile")
+        profiles.put_nowait(grpc.StatusCode.UNKNOWN)
+        told = await mesh.engine.command("set_outbound_target")
+        assert told.HasField("policy")
+        assert not told.HasField("profile")
+
+
 async def test_refused_target_fails_with_the_reason(start: Start) -> None:
     async with start() as mesh:
         await mesh.certified()
@@ -453,11 +517,12 @@ async def test_a_name_that_can_have_no_profile_is_told_so_and_one_that_may_yet_i
         await mesh.certified()
         mesh.engine.emit(discover_profile=engine_pb2.DiscoverProfile(authority="web.shop:80"))
         _, profiles = await mesh.plane.stream("GetProfile")
-        profiles.put_nowait(grpc.StatusCode.UNKNOWN)
-        _, profiles = await mesh.plane.stream("GetProfile")
-        profiles.put_nowait(grpc.StatusCode.INVALID_ARGUMENT)
-        told = await mesh.engine.command("set_profile")
-        assert (told.authority, told.HasField("profile")) == ("web.shop:80", False)
+        for code in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INVALID_ARGUMENT):
+            profiles.put_nowait(code)
+            told = await mesh.engine.command("set_profile")
+            assert (told.authority, told.HasField("profile")) == ("web.shop:80", False)
+            if code is grpc.StatusCode.UNKNOWN:
+                _, profiles = await mesh.plane.stream("GetProfile")
 
 
 async def test_endpoints_are_replaced_after_a_reconnect(start: Start) -> None:

@@ -123,22 +123,29 @@ class Discovery:
     async def _answer_policy(self, subject: str, state: TargetState) -> None:
         spec = outbound_pb2.TrafficSpec(source_workload=self._settings.workload)
         if state.asked.HasField("original_dst"):
+            method = Method.WATCH_OUTBOUND
             spec.addr.CopyFrom(state.asked.original_dst)
         else:
+            method = Method.WATCH_OUTBOUND_NAME
             spec.authority = subject
 
         def learn(policy: outbound_pb2.OutboundPolicy) -> None:
             state.policy = policy
             self._apply(state.command(), subject)
 
+        def unknown() -> None:
+            if state.policy is not Answer.ABSENT:
+                state.policy = Answer.ABSENT
+                self._apply(state.command(), subject)
+
         end, why = await self._follow_policy.follow(
-            Method.WATCH_OUTBOUND, subject, lambda: self._outbound.Watch(spec), learn
+            method, subject, lambda: self._outbound.Watch(spec), learn, on_missing=unknown
         )
         if end is End.REFUSED:
             state.refusal = why
+            self._apply(state.command(), subject)
         else:
-            state.policy = Answer.ABSENT
-        self._apply(state.command(), subject)
+            unknown()
 
     async def _answer_profile(self, subject: str, state: TargetState) -> None:
         def learn(profile: destination_pb2.DestinationProfile | None) -> None:
@@ -157,10 +164,22 @@ class Discovery:
     async def _follow_profile(
         self, path: str, learn: Callable[[destination_pb2.DestinationProfile | None], None]
     ) -> None:
-        """learn: told of each profile, and of None when there is none for good."""
+        """learn: told of each profile, and of None when there is none: for good, or until there is one."""
         request = destination_pb2.GetDestination(path=path, context_token=self._settings.context)
+        is_told = False
+
+        def found(profile: destination_pb2.DestinationProfile | None) -> None:
+            nonlocal is_told
+            is_told = True
+            learn(profile)
+
+        def missing() -> None:
+            # What was known is kept: it may be the control plane that lost sight of it.
+            if not is_told:
+                found(None)
+
         await self._follow_destination.follow(
-            Method.GET_PROFILE, path, lambda: self._destination.GetProfile(request), learn
+            Method.GET_PROFILE, path, lambda: self._destination.GetProfile(request), found, on_missing=missing
         )
         learn(None)
 

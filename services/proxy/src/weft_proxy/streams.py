@@ -47,8 +47,12 @@ class Follower:
         connect: Callable[[], "grpc.aio.UnaryStreamCall[Any, M]"],
         on_message: Callable[[M], None],
         on_connect: Callable[[], None] = lambda: None,
+        on_missing: Callable[[], None] = lambda: None,
     ) -> tuple[End, str]:
-        """Runs until a terminal status (returned with its reason) or cancellation. on_connect: before each attempt."""
+        """Runs until a terminal status (returned with its reason) or cancellation.
+
+        on_connect: before each attempt. on_missing: at each `End.MISSING`, before the next attempt is waited for.
+        """
         backoff = Backoff(self._backoff, self._rng)
         failing = False
         while True:
@@ -72,7 +76,9 @@ class Follower:
                 number: int = code.value[0]
                 call.ended((code.name, number))
             end = end_of_stream(method, number)
-            if end is not End.RETRY:
+            if end is End.MISSING:
+                on_missing()
+            elif end is not End.RETRY:
                 why = f"{method.value} {subject}: {code.name}: {detail}"
                 self._log.info("The control plane has a final answer", why=why)
                 return end, why

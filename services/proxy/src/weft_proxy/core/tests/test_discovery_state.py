@@ -18,6 +18,7 @@ from weft_proxy.core.stream import (
     NOT_FOUND,
     OK,
     UNIMPLEMENTED,
+    UNKNOWN,
     End,
     Method,
     end_of_stream,
@@ -147,22 +148,24 @@ def test_refusal_does_not_wait_for_the_profile() -> None:
     assert command.set_outbound_target.refusal == "no"
 
 
-R, A, F = End.RETRY, End.ABSENT, End.REFUSED
+R, M, A, F = End.RETRY, End.MISSING, End.ABSENT, End.REFUSED
 
 
 @pytest.mark.parametrize(
-    ("method", "invalid", "precondition", "not_found", "unimplemented"),
+    ("method", "unknown", "invalid", "precondition", "not_found", "unimplemented"),
     [
-        (Method.GET, F, F, R, R),
-        (Method.GET_PROFILE, A, A, R, R),
-        (Method.WATCH_OUTBOUND, F, F, A, A),
-        (Method.WATCH_PORT, A, A, R, R),
+        (Method.GET, R, F, F, R, R),
+        (Method.GET_PROFILE, M, A, A, M, R),
+        (Method.WATCH_OUTBOUND, R, F, F, A, A),
+        (Method.WATCH_OUTBOUND_NAME, R, F, F, M, A),
+        (Method.WATCH_PORT, R, A, A, R, R),
     ],
 )
 def test_codes_end_streams_as_the_contract_says(
-    method: Method, invalid: End, precondition: End, not_found: End, unimplemented: End
+    method: Method, unknown: End, invalid: End, precondition: End, not_found: End, unimplemented: End
 ) -> None:
-    codes = (INVALID_ARGUMENT, FAILED_PRECONDITION, NOT_FOUND, UNIMPLEMENTED)
-    assert tuple(end_of_stream(method, c) for c in codes) == (invalid, precondition, not_found, unimplemented)
+    codes = (UNKNOWN, INVALID_ARGUMENT, FAILED_PRECONDITION, NOT_FOUND, UNIMPLEMENTED)
+    ends = (unknown, invalid, precondition, not_found, unimplemented)
+    assert tuple(end_of_stream(method, c) for c in codes) == ends
     assert all(end_of_stream(method, c) is R for c in range(17) if c not in codes)
     assert end_of_stream(method, OK) is R
