@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Mesh
+from .conftest import Mesh, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -39,6 +39,21 @@ except urllib.error.HTTPError as error:
     print(error.code, error.headers.get("l5d-proxy-error"))
 """
 FRONTEND = "frontend.bookshop.svc.cluster.local:8080"
+LATE = "late.bookshop.svc.cluster.local:8080"
+LATE_SERVICE = """
+apiVersion: v1
+kind: Service
+metadata:
+  name: late
+  namespace: bookshop
+spec:
+  selector: {app: frontend}
+  ports: [{name: http, port: 8080}]
+"""
+
+
+def found(answer: str) -> None:
+    assert answer.startswith("200 <!doctype html>")
 
 
 def test_a_request_goes_to_the_service_it_names_over_mutual_tls(mesh: Mesh, tmp_path: Path) -> None:
@@ -54,9 +69,15 @@ def test_a_request_goes_to_the_service_it_names_over_mutual_tls(mesh: Mesh, tmp_
             return mesh.exec_in("bookshop", "gate", "gate", "python", "-c", ASK, url, override).strip()
 
         assert ask("").startswith("404 "), "reviews has no such page"
-        assert ask(FRONTEND).startswith("200 <!doctype html>")
+        found(ask(FRONTEND))
         # Informational headers are off in ingress mode.
         assert ask("nobody.example:8080") == "502 None"
+        assert ask(LATE) == "502 None"
+        service = tmp_path / "late.yaml"
+        service.write_text(LATE_SERVICE)
+        mesh.kubectl("apply", "-f", str(service))
+        eventually(lambda: found(ask(LATE)), within_s=30)
+        mesh.kubectl("delete", "-f", str(service))
         where = mesh.kubectl_json("get", "-n", "bookshop", "pod/gate")["status"]["podIP"]
         with urllib.request.urlopen(f"http://{where}:4191/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
