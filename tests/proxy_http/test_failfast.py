@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from weft_proto.linkerd import destination_pb2
 from weft_proto.linkerd import outbound_pb2 as out
 from weft_proto.weft import engine_pb2
 
@@ -19,7 +18,7 @@ from .namespace import CLIENT, POD
 from .pod import Pod, eventually
 from .servers import Answer, grpc_answer, http2_app, http_app, listening, ok
 
-FULL, CROWDED, NO_BYTES = 8088, 8089, 8097
+FULL, CROWDED, NO_BYTES, LIMITING = 8088, 8089, 8097, 8098
 BYTES_WAIT_S = 1.0
 # One for each protocol: the gate of another's would be shut already.
 ABSENT: dict[Ask, int] = {ask_http1: 8090, ask_http2: 8091, ask_grpc: 8092}
@@ -121,8 +120,7 @@ def test_bytes_pass_over_a_backend_that_cannot_be_reached(pod: Pod) -> None:
 def test_an_endpoint_that_fails_in_a_row_is_left_alone_until_a_probe_succeeds(pod: Pod, ask: Ask) -> None:
     port = FAILING[ask]
     path = f"cart.shop.svc.cluster.local:{port}"
-    found = destination_pb2.WeightedAddrSet(addrs=[targets.endpoint(CLIENT, port)])
-    pod.endpoints[path] = destination_pb2.Update(add=found)
+    pod.endpoints[path] = targets.found(targets.endpoint(CLIENT, port))
     policy = targets.detect_to(path)
     for routes in (policy.protocol.detect.http1, policy.protocol.detect.http2):
         routes.failure_accrual.consecutive_failures.max_failures = 2
@@ -156,6 +154,34 @@ def test_an_endpoint_that_fails_in_a_row_is_left_alone_until_a_probe_succeeds(po
             return len(app.seen) > 2
 
         eventually(is_served)
+
+
+def test_an_endpoint_that_limits_rates_is_left_alone_where_its_success_rate_counts(pod: Pod) -> None:
+    """By failures in a row it would not be: 429 is none of those."""
+    path = f"cart.shop.svc.cluster.local:{LIMITING}"
+    pod.endpoints[path] = targets.found(targets.endpoint(CLIENT, LIMITING))
+    policy = targets.detect_to(path)
+    unified = policy.protocol.detect.http1.failure_accrual.unified
+    unified.success_rate_threshold = 0.5
+    unified.min_requests = 2
+    unified.max_consecutive_failures = 2
+    unified.backoff.min_backoff.FromMilliseconds(2000)
+    unified.backoff.max_backoff.FromMilliseconds(2000)
+    pod.set_target(f"{POD}:{LIMITING}", policy)
+    limits = [True]
+
+    def answer(_: object) -> bytes:
+        return b"HTTP/1.1 429 Slower\r\ncontent-length: 0\r\n\r\n" if limits else ok()
+
+    def status() -> int:
+        with connect_as_app(LIMITING) as stream:
+            return ask_http1(stream).status
+
+    with http_app(LIMITING, answer, ip=CLIENT) as app:
+        assert [status() for _ in range(3)] == [429, 429, 504]
+        assert len(app.seen) == 2
+        limits.clear()
+        eventually(lambda: status() == 200)
 
 
 def test_what_the_queue_does_not_hold_is_shed(pod: Pod) -> None:

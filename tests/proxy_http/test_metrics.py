@@ -185,3 +185,11 @@ def test_every_series_has_the_name_type_labels_and_buckets_of_the_contract(pod: 
             elif sample.name.endswith("_bucket") and float(sample.labels["le"]) not in (*expected.buckets, math.inf):
                 wrong.add(f"{family.name}: bucket {sample.labels['le']}")
     assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_no_series_tells_a_name_that_clients_choose(pod: Pod) -> None:
+    """Unless that is asked for."""
+    families = list(text_string_to_metric_families(pod.exposition()))
+    labels = [sample.labels for family in families for sample in family.samples]
+    assert {one["hostname"] for one in labels if "hostname" in one} == {""}
+    assert not [one for one in labels if one.get("direction") == "inbound" and "authority" in one]

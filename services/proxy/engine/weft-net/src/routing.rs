@@ -237,7 +237,8 @@ impl RuleState {
 
 impl PolicySeries {
     fn named(&self, host: Option<&str>) -> Arc<RouteSeries> {
-        let Some(host) = host.filter(|host| !host.is_empty() && host.parse::<IpAddr>().is_err()) else {
+        let is_name = |host: &&str| !host.is_empty() && host.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
+        let Some(host) = host.filter(is_name) else {
             return self.nameless.clone();
         };
         let mut named = self.named.lock();
