@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,8 +19,11 @@ Talk = Callable[[socket.socket], None]
 
 
 @contextlib.contextmanager
-def listening(port: int, talk: Talk, *, ip: str = POD) -> Iterator[None]:
-    """talk: what the application does with one connection, in a thread of its own; errors of the socket end it."""
+def listening(port: int, talk: Talk, *, ip: str = POD, tls: ssl.SSLContext | None = None) -> Iterator[None]:
+    """talk: what the application does with one connection, in a thread of its own; errors of the socket end it.
+
+    tls: the server's end of it, in front of the application.
+    """
     family = socket.AF_INET6 if ip == POD6 else socket.AF_INET
     threads: list[threading.Thread] = []
     connections: list[socket.socket] = []
@@ -28,7 +32,12 @@ def listening(port: int, talk: Talk, *, ip: str = POD) -> Iterator[None]:
         def serve(connection: socket.socket) -> None:
             with connection, contextlib.suppress(OSError, EOFError, h2.exceptions.H2Error):
                 connection.settimeout(20)
-                talk(connection)
+                if tls is None:
+                    talk(connection)
+                else:
+                    with tls.wrap_socket(connection, server_side=True) as stream:
+                        connections.append(stream)
+                        talk(stream)
 
         def accept() -> None:
             with contextlib.suppress(OSError):
@@ -48,7 +57,8 @@ def listening(port: int, talk: Talk, *, ip: str = POD) -> Iterator[None]:
             accepting.join()
             for connection in connections:
                 with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+                    # Of the socket, whatever is in front of it.
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
             for thread in threads:
                 thread.join()
 
@@ -145,9 +155,15 @@ class HttpApp:
 
 
 @contextlib.contextmanager
-def http_app(port: int, answer: Callable[[Seen], bytes] | None = None, *, ip: str = POD) -> Iterator[HttpApp]:
+def http_app(
+    port: int,
+    answer: Callable[[Seen], bytes] | None = None,
+    *,
+    ip: str = POD,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[HttpApp]:
     app = HttpApp(answer) if answer else HttpApp()
-    with listening(port, app.talk, ip=ip):
+    with listening(port, app.talk, ip=ip, tls=tls):
         yield app
 
 

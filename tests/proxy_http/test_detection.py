@@ -107,18 +107,13 @@ def test_a_client_that_says_nothing_is_an_error(pod: Pod, side: Side) -> None:
 
 def test_tls_of_the_application_passes_as_bytes(pod: Pod, authority: Authority, side: Side) -> None:
     context = authority.server_context("db.example")
-
-    def answer(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as tls:
-            tls.sendall(tls.recv(64)[::-1])
-
     trusting = ssl.create_default_context(cadata=authority.pem)
     with (
-        listening(side.port, answer, ip=side.ip),
+        listening(side.port, echo, ip=side.ip, tls=context),
         trusting.wrap_socket(side.connect(), server_hostname="db.example") as stream,
     ):
         stream.sendall(b"hello")
-        assert stream.recv(64) == b"olleh"
+        assert stream.recv(64) == b"hello"
 
 
 def test_an_idle_connection_to_the_application_is_closed(pod: Pod) -> None:
@@ -242,15 +237,9 @@ def test_a_wish_to_end_is_no_business_of_the_application_while_there_are_other_e
     path = f"cart.shop.svc.cluster.local:{port}"
     pod.endpoints[path] = targets.found(targets.endpoint(CLIENT, port, CART))
     pod.set_target(f"{POD}:{port}", targets.detect_to(path))
+    said = ok(headers="l5d-proxy-connection: close\r\n")
     context = authority.server_context(CART)
-
-    def talk(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as stream:
-            reader = Reader(stream)
-            while reader.until(b"\r\n\r\n"):
-                stream.sendall(ok(headers="l5d-proxy-connection: close\r\n"))
-
-    with listening(port, talk, ip=CLIENT), connect_as_app(port) as stream:
+    with http_app(port, lambda _: said, ip=CLIENT, tls=context), connect_as_app(port) as stream:
         for _ in range(2):
             reply = http1(stream, get())
             assert [reply.first(name) for name in ("connection", "l5d-proxy-connection")] == ["", ""]
@@ -259,14 +248,8 @@ def test_a_wish_to_end_is_no_business_of_the_application_while_there_are_other_e
 def test_a_wish_to_end_of_the_only_endpoint_ends_http2_too(pod: Pod, authority: Authority) -> None:
     port = next(_ports)
     pod.set_target(f"{POD}:{port}", targets.detect_to(targets.endpoint(CLIENT, port, CART)))
-    context = authority.server_context(CART)
     app = Http2App(lambda _: Answer([(":status", "200"), ("l5d-proxy-connection", "close")]))
-
-    def talk(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as stream:
-            app.talk(stream)
-
-    with listening(port, talk, ip=CLIENT), connect_as_app(port) as stream:
+    with listening(port, app.talk, ip=CLIENT, tls=authority.server_context(CART)), connect_as_app(port) as stream:
         client = FrameClient(stream)
         client.send()
         assert "l5d-proxy-connection" not in dict(client.reply().headers)

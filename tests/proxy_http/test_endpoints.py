@@ -56,13 +56,7 @@ def meshed(authority: Authority, identity: str, port: int) -> Iterator[queue.Que
     context = authority.server_context(identity)
     asked: queue.Queue[str] = queue.Queue()
     context.sni_callback = lambda _socket, name, _context: asked.put(name or "")
-    app = HttpApp()
-
-    def talk(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as stream:
-            app.talk(stream)
-
-    with listening(port, talk, ip=CLIENT):
+    with http_app(port, ip=CLIENT, tls=context):
         yield asked
 
 

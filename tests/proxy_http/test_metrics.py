@@ -144,14 +144,9 @@ def outbound_bytes(pod: Pod, authority: Authority) -> None:
     pod.endpoints[f"{NAME}:8814"] = targets.found(targets.endpoint(CLIENT, 8814))
     pod.set_target(f"{POD}:8814", targets.tls({"db.example": f"{NAME}:8814"}))
     context = authority.server_context("db.example")
-
-    def answer(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as tls:
-            tls.sendall(b"hello")
-
     client = authority.client_context(CART)
     with (
-        listening(8814, answer, ip=CLIENT),
+        listening(8814, lambda connection: connection.sendall(b"hello"), ip=CLIENT, tls=context),
         client.wrap_socket(connect_as_app(8814), server_hostname="db.example") as stream,
     ):
         assert stream.recv(64) == b"hello"

@@ -121,15 +121,13 @@ def test_tls_for_somebody_else_passes_through_untouched(
 ) -> None:
     pod.set_policy(PORT, policy)
     context = authority.server_context("db.example")
-
-    def secret(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as tls:
-            tls.sendall(tls.recv(64)[::-1])
-
     trusting = ssl.create_default_context(cadata=authority.pem)
-    with listening(PORT, secret), trusting.wrap_socket(connect(PORT), server_hostname="db.example") as stream:
+    with (
+        listening(PORT, echo, tls=context),
+        trusting.wrap_socket(connect(PORT), server_hostname="db.example") as stream,
+    ):
         stream.sendall(b"hello")
-        assert stream.recv(64) == b"olleh"
+        assert stream.recv(64) == b"hello"
     assert pod.value("tcp_open_total", direction="inbound", peer="src", tls="opaque", sni="db.example") > 0
 
 
@@ -177,10 +175,9 @@ def test_mesh_tls_is_not_looked_for_on_an_opaque_port(pod: Pod, authority: Autho
     context = authority.server_context(IDENTITY)
 
     def answer(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as stream:
-            stream.sendall(b"by the application")
+        connection.sendall(b"by the application")
 
-    with listening(PORT, answer), connect_meshed(authority, CART, PORT) as stream:
+    with listening(PORT, answer, tls=context), connect_meshed(authority, CART, PORT) as stream:
         assert stream.recv(64) == b"by the application"
 
 

@@ -1,13 +1,13 @@
 """What requests become on their way out, and what their answers lose (wire.md 2.5, 2.6, 5.4, 5.5, 5.7)."""
 
-import contextlib
 import itertools
 import queue
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 import h2.config
@@ -203,14 +203,14 @@ def told(
     found: queue.Queue[transport_pb2.Header] = queue.Queue()
 
     def answer(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as stream:
-            assert stream.selected_alpn_protocol() == DIRECT_ALPN
-            reader = Reader(stream)
-            assert reader.exactly(23) == b"transport.l5d.io/v1\r\n\r\n"
-            (length,) = struct.unpack(">I", reader.exactly(4))
-            found.put(Header.FromString(reader.exactly(length)))
+        assert isinstance(connection, ssl.SSLSocket)
+        assert connection.selected_alpn_protocol() == DIRECT_ALPN
+        reader = Reader(connection)
+        assert reader.exactly(23) == b"transport.l5d.io/v1\r\n\r\n"
+        (length,) = struct.unpack(">I", reader.exactly(4))
+        found.put(Header.FromString(reader.exactly(length)))
 
-    with listening(at, answer, ip=CLIENT), connect_as_app(port) as stream:
+    with listening(at, answer, ip=CLIENT, tls=context), connect_as_app(port) as stream:
         if speaks == "http2":
             Http2(stream).send()
         else:
@@ -225,10 +225,10 @@ def test_without_a_header_to_write_no_alpn_is_offered(pod: Pod, authority: Autho
     chosen: queue.Queue[str | None] = queue.Queue()
 
     def answer(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as stream:
-            chosen.put(stream.selected_alpn_protocol())
+        assert isinstance(connection, ssl.SSLSocket)
+        chosen.put(connection.selected_alpn_protocol())
 
-    with listening(port, answer, ip=CLIENT), connect_as_app(port) as stream:
+    with listening(port, answer, ip=CLIENT, tls=context), connect_as_app(port) as stream:
         stream.sendall(get())
         assert chosen.get(timeout=10) is None
 
@@ -501,20 +501,14 @@ def test_bytes_that_a_route_refuses_are_cut_and_counted(pod: Pod, port: int, kin
 def test_tls_goes_by_its_server_name_and_stays_as_it_is(pod: Pod, authority: Authority, port: int) -> None:
     names = {"one.shop": targets.endpoint(CLIENT, port), "two.shop": targets.endpoint(CLIENT, port + 500)}
     pod.set_target(f"{POD}:{port}", targets.tls(names))
-    context = authority.server_context("two.shop")
-
-    def answer(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as stream:
-            stream.sendall(b"two")
-
-    client = authority.client_context(CART)
+    context, client = authority.server_context("two.shop"), authority.client_context(CART)
     with (
-        listening(port + 500, answer, ip=CLIENT),
+        listening(port + 500, lambda connection: connection.sendall(b"two"), ip=CLIENT, tls=context),
         client.wrap_socket(connect_as_app(port), server_hostname="two.shop") as stream,
     ):
         assert stream.recv(64) == b"two"
-    with connect_as_app(port) as stream, pytest.raises((ssl.SSLError, OSError)):
-        client.wrap_socket(stream, server_hostname="three.shop")
+    with connect_as_app(port) as bare, pytest.raises((ssl.SSLError, OSError)):
+        client.wrap_socket(bare, server_hostname="three.shop")
 
 
 def test_bytes_for_an_http_only_target_count_as_what_the_policy_says(pod: Pod, port: int) -> None:
@@ -539,14 +533,5 @@ def _never_answers(connection: socket.socket) -> None:
         pass
 
 
-@contextlib.contextmanager
-def meshed_app(authority: Authority, port: int, answer: bytes | None = None) -> Iterator[HttpApp]:
-    app = HttpApp(lambda _: answer or ok())
-    context = authority.server_context(CART)
-
-    def talk(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as stream:
-            app.talk(stream)
-
-    with listening(port, talk, ip=CLIENT):
-        yield app
+def meshed_app(authority: Authority, port: int, answer: bytes | None = None) -> AbstractContextManager[HttpApp]:
+    return http_app(port, lambda _: answer or ok(), ip=CLIENT, tls=authority.server_context(CART))

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 from weft_proto.linkerd import transport_pb2
-from weft_proto.weft import decision_pb2
+from weft_proto.weft import decision_pb2, engine_pb2
 
 from . import policies, targets
 from .certificates import Authority, workload
@@ -29,8 +29,16 @@ Decision = decision_pb2.Decision
 @pytest.fixture(scope="module")
 def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
     tap = policies.socket_message("::", TAP_PORT)
-    suffixes = ["svc.cluster.local."]
-    with closing(Pod(authority, inbound_gateway_suffixes=suffixes, tap_listen=tap, tap_client=workload("tap"))) as pod:
+    # What nobody takes is given up soon.
+    queue = engine_pb2.Queue(capacity=10, failfast_ms=300)
+    settings = {
+        "inbound_gateway_suffixes": ["svc.cluster.local."],
+        "tap_listen": tap,
+        "tap_client": workload("tap"),
+        "outbound_queue": queue,
+        "outbound_tcp_queue": queue,
+    }
+    with closing(Pod(authority, **settings)) as pod:
         pod.set_policy(INBOUND_PORT, policies.detect(authorizations=[policies.meshed(CART)]))
         for port in (PORT, NOBODY):
             pod.set_target(f"{NAME}:{port}", targets.detect(POD, port))
