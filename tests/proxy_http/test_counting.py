@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from weft_proto.weft import engine_pb2
 
 from . import policies, targets
 from .certificates import Authority, workload
-from .clients import Reply, connect, connect_as_app, connect_meshed, get, http1, http2
+from .clients import Reply, connect, connect_as_app, connect_meshed, get, http1, http2, is_closed
 from .failures import ask_grpc, ask_http1, ask_http2
 from .namespace import CLIENT, POD
 from .pod import Pod, eventually
@@ -157,30 +158,67 @@ LIMIT = Duration(nanos=100_000_000)
 
 
 @pytest.mark.parametrize(
-    ("timeouts", "talk", "error"),
+    ("timeouts", "talk", "error", "cause"),
     [
-        (http_route_pb2.Timeouts(request=LIMIT), _never_answers, "REQUEST_TIMEOUT"),
-        (http_route_pb2.Timeouts(response=LIMIT), _never_answers, "RESPONSE_STREAM_TIMEOUT"),
-        (http_route_pb2.Timeouts(idle=LIMIT), _never_answers, "IDLE_TIMEOUT"),
-        (http_route_pb2.Timeouts(), _hang_up, "IO"),
+        (http_route_pb2.Timeouts(request=LIMIT), _never_answers, "REQUEST_TIMEOUT", "response timeout"),
+        (http_route_pb2.Timeouts(response=LIMIT), _never_answers, "RESPONSE_STREAM_TIMEOUT", "response timeout"),
+        (http_route_pb2.Timeouts(idle=LIMIT), _never_answers, "IDLE_TIMEOUT", "response timeout"),
+        (http_route_pb2.Timeouts(), _hang_up, "IO", "i/o"),
     ],
     ids=["request", "response", "idle", "hang up"],
 )
 def test_a_request_without_an_answer_counts_by_why_it_has_none(
-    pod: Pod, port: int, timeouts: http_route_pb2.Timeouts, talk: Callable[[socket.socket], None], error: str
+    pod: Pod,
+    port: int,
+    timeouts: http_route_pb2.Timeouts,
+    talk: Callable[[socket.socket], None],
+    error: str,
+    cause: str,
 ) -> None:
     count = routed(pod, port, timeouts=timeouts)
+    before = pod.value("outbound_http_errors_total", error=cause)
     with listening(port, talk, ip=CLIENT), connect_as_app(port) as stream:
         assert ask_http1(stream).status >= 500
     eventually(lambda: count(error) == 1)
+    assert pod.value("outbound_http_errors_total", error=cause) == before + 1
 
 
 def test_what_nobody_takes_counts_as_failed_fast_and_then_as_shed(pod: Pod, port: int) -> None:
     count = routed(pod, port)
-    for error, status in (("FAIL_FAST", 504), ("LOAD_SHED", 503)):
+    for error, cause, status in (("FAIL_FAST", "failfast", 504), ("LOAD_SHED", "loadshed", 503)):
+        before = pod.value("outbound_http_errors_total", error=cause)
         with connect_as_app(port) as stream:
             assert ask_http2(stream).status == status
         eventually(partial(lambda error: count(error) == 1, error))
+        assert pod.value("outbound_http_errors_total", error=cause) == before + 1
+
+
+def test_a_request_that_the_proxy_will_not_send_counts_by_why_it_will_not(pod: Pod, port: int) -> None:
+    count = partial(pod.value, "outbound_http_errors_total")
+    pod.set_target(f"{POD}:{port}", targets.detect(CLIENT, port))
+    pod.set_target(f"{POD}:{port + 500}", targets.detect_to(None))
+    with http_app(port, ip=CLIENT):
+        for to, headers, cause in (
+            (port, [("l5d-require-id", CART)], "identity required"),
+            (port + 500, [], "unexpected"),
+        ):
+            before = count(error=cause)
+            with connect_as_app(to) as stream:
+                assert ask_http1(stream, headers).status == 502
+            assert count(error=cause) == before + 1
+
+
+def test_a_connection_that_is_reset_counts_by_the_errors_name(pod: Pod, port: int) -> None:
+    def reset(connection: socket.socket) -> None:
+        connection.recv(64)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    pod.set_target(f"{POD}:{port}", targets.opaque(CLIENT, port))
+    with listening(port, reset, ip=CLIENT), connect_as_app(port) as stream:
+        stream.sendall(b"hello")
+        assert is_closed(stream)
+    count = partial(pod.value, "tcp_close_total", direction="outbound", target_port=str(port))
+    eventually(lambda: count(peer="dst", errno="ECONNRESET") == 1)
 
 
 # Names.

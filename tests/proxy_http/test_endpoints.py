@@ -289,6 +289,12 @@ def test_an_added_address_joins_and_a_removed_one_leaves(pod: Pod, port: int) ->
         eventually(lambda: {answers() for _ in range(5)} == {"second"})
 
 
+def test_an_address_that_nobody_takes_costs_no_request(pod: Pod, port: int) -> None:
+    balanced(pod, port, targets.found(targets.endpoint(CLIENT, port), targets.endpoint(CLIENT, port + SECOND)))
+    with http_app(port, ip=CLIENT):
+        assert [status(port) for _ in range(20)] == [200] * 20
+
+
 def test_the_first_addresses_of_a_new_stream_are_all_there_are(pod: Pod, port: int) -> None:
     balanced(pod, port, targets.found(targets.endpoint(CLIENT, port)))
     with two_applications(port) as answers:
