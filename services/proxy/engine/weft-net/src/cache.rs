@@ -48,11 +48,17 @@ impl<K: Key, V: Value> Cache<K, V> {
     }
 
     /// As `lease`, with at most so many entries: a new one takes the place of that which nobody has used for longest. None
-    /// when all are in use.
-    pub fn lease_within(self: &Arc<Self>, most: usize, key: K, make: impl FnOnce() -> V) -> Option<Lease<K, V>> {
+    /// when each is in use, or was within `spare`.
+    pub fn lease_within(
+        self: &Arc<Self>,
+        most: usize,
+        spare: Duration,
+        key: K,
+        make: impl FnOnce() -> V,
+    ) -> Option<Lease<K, V>> {
         let mut slots = self.slots.lock();
         if slots.len() >= most && !slots.contains_key(&key) {
-            let idle = slots.iter().filter(|(_, slot)| slot.users == 0);
+            let idle = slots.iter().filter(|(_, slot)| slot.users == 0 && slot.idle_since.elapsed() >= spare);
             let oldest = idle.min_by_key(|(_, slot)| slot.idle_since).map(|(key, _)| key.clone())?;
             slots.remove(&oldest);
             (self.released)(&oldest);
@@ -159,7 +165,7 @@ mod tests {
     #[tokio::test]
     async fn of_a_full_cache_the_entry_that_is_idle_longest_goes_and_those_in_use_stay() {
         let (cache, released) = counting();
-        let lease = |key| cache.lease_within(2, key, || key);
+        let lease = |key| cache.lease_within(2, Duration::ZERO, key, || key);
         drop(lease(1));
         let held = lease(2);
         drop(lease(3));
@@ -169,6 +175,14 @@ mod tests {
         assert!(lease(5).is_none());
         assert_eq!(lease(2).as_deref(), Some(&2));
         drop((held, also_held));
+    }
+
+    #[tokio::test]
+    async fn an_entry_of_a_full_cache_is_spared_for_a_while() {
+        let (cache, _) = counting();
+        drop(cache.lease_within(1, Duration::ZERO, 1, || 1));
+        assert!(cache.lease_within(1, Duration::from_secs(60), 2, || 2).is_none());
+        assert!(cache.lease_within(1, Duration::ZERO, 2, || 2).is_some());
     }
 
     #[tokio::test]

@@ -32,6 +32,8 @@ use crate::{
 
 /// Clients choose the names, and each costs a stream to the control plane. A workload has a few.
 const MAX_NAMES: usize = 64;
+/// Idle for so long, a name gives way to another: one made up at each request would else open a stream at each request.
+const SPARE: Duration = Duration::from_secs(10);
 /// Names that one connection remembers.
 const MAX_REMEMBERED: usize = 8;
 /// Of a DNS name with a port; nothing longer is one.
@@ -82,9 +84,9 @@ impl Profiles {
         Some(name.to_string().into())
     }
 
-    /// None while too many names are in use.
+    /// None while too many names are, or were just, in use.
     fn lease(&self, key: Arc<str>) -> Option<ProfileLease> {
-        self.cache.lease_within(MAX_NAMES, key.clone(), || {
+        self.cache.lease_within(MAX_NAMES, SPARE, key.clone(), || {
             self.events.push(Kind::DiscoverProfile(DiscoverProfile { authority: key.to_string() }));
             Profile { routes: Lookup::default(), waited_for_until: Instant::now() + self.wait }
         })
