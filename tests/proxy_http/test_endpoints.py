@@ -24,7 +24,7 @@ from .failures import PROTOCOLS, Ask, ask_grpc, ask_http2, assert_fatal
 from .namespace import CLIENT, POD
 from .pod import Pod, eventually
 from .policies import socket_message
-from .servers import HttpApp, http2_app, http_app, listening, ok
+from .servers import Fields, Http2App, HttpApp, http2_app, http_app, listening, ok
 
 CART = workload("cart")
 SPIFFE = "spiffe://root.linkerd.cluster.local/vm/cart"
@@ -170,6 +170,24 @@ def test_an_inbound_port_that_is_none_is_not_dialled(
     pod.set_target(f"{POD}:{port}", targets.detect_to(of))
     with meshed(authority, CART, port):
         assert status(port) == 200
+
+
+class Leaving(Http2App):
+    """Ends its connection with each answer."""
+
+    def _reply(self, http2: h2.connection.H2Connection, stream: int, headers: Fields, received: bytes) -> None:
+        super()._reply(http2, stream, headers, received)
+        http2.close_connection()
+
+
+def test_an_endpoint_that_ends_its_connections_costs_no_request(pod: Pod, port: int) -> None:
+    pod.set_target(f"{POD}:{port}", targets.detect(CLIENT, port))
+    app = Leaving()
+    with listening(port, app.talk, ip=CLIENT):
+        for _ in range(20):
+            with connect_as_app(port) as stream:
+                assert ask_http2(stream).status == 200
+    assert len(app.seen) == 20
 
 
 def windows(of: targets.Endpoint, pod: Pod, port: int) -> tuple[int, int]:

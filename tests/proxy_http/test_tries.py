@@ -131,6 +131,28 @@ def test_an_http2_body_is_sent_again_with_its_trailers(pod: Pod) -> None:
     assert (app.bodies, app.trailers) == ([b"hello"] * 2, [[("x-end", "1")]] * 2)
 
 
+def test_a_carried_request_is_sent_again_as_it_was(pod: Pod) -> None:
+    """HTTP/1 that goes on as HTTP/2, with the trailers of its body."""
+    of = targets.endpoint(CLIENT, 8112, takes_http2=True)
+    pod.set_target(f"{POD}:8112", targets.detect_to(of, retry=_retry(limit=2)))
+    answers = iter([Answer([(":status", "503")], b"no"), Answer()])
+    body = b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-end: 1\r\n\r\n"
+    with http2_app(8112, lambda _: next(answers), ip=CLIENT) as app, connect_as_app(8112) as stream:
+        assert http1(stream, b"POST / HTTP/1.1\r\nhost: web.shop\r\n" + body).status == 200
+    assert [dict(seen)["l5d-orig-proto"] for seen in app.seen] == ["HTTP/1.1"] * 2
+    assert (app.bodies, app.trailers) == ([b"hello"] * 2, [[("x-end", "1")]] * 2)
+
+
+def test_a_body_that_its_client_held_back_is_sent_again(pod: Pod) -> None:
+    pod.set_target(f"{POD}:8113", targets.detect(CLIENT, 8113, retry=_retry(limit=2)))
+    answers = iter([UNAVAILABLE, ok()])
+    with http_app(8113, lambda _: next(answers), ip=CLIENT) as app, connect_as_app(8113) as stream:
+        stream.sendall(b"POST / HTTP/1.1\r\nhost: web.shop\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n")
+        assert stream.recv(64).startswith(b"HTTP/1.1 100")
+        assert http1(stream, b"hello").status == 200
+    assert [seen.body for seen in app.seen] == [b"hello"] * 2
+
+
 @pytest.mark.parametrize("is_sized", [True, False], ids=["sized", "chunked"])
 def test_a_body_longer_than_the_rule_keeps_is_sent_once(pod: Pod, is_sized: bool) -> None:
     port = 8109 + is_sized
