@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access_log;
+pub mod adaptive_window;
 pub mod addr;
 pub mod backoff;
 pub mod balance;

@@ -9,7 +9,6 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tokio::sync::Notify;
 use weft_core::{
@@ -65,7 +64,7 @@ pub struct Tries<'a> {
 
 /// A response with what its body still has to report to.
 struct Exchange {
-    response: Response<Incoming>,
+    response: Response<Body>,
     reusable: Option<Reusable>,
     picked: Picked,
     started: Instant,
@@ -291,11 +290,8 @@ impl Tries<'_> {
         watch.rule = profile.map(|profile| profile.route.rule.clone());
         let actual = profile.map(|profile| profile.actual.clone());
         watch.outbound = Some(Box::new(OutboundWatch { verdict, backend, sent, route: None, deadlines, actual }));
-        response.map(|incoming| {
-            let mut body = Body::incoming(incoming);
-            body.watch_response(watch);
-            body
-        })
+        response.body_mut().watch_response(watch);
+        response
     }
 }
 

@@ -22,6 +22,8 @@ use weft_core::{
 
 use crate::{
     grpc::Messages,
+    http2_bodies::Received,
+    peer_error::PeerError,
     record::Record,
     replay::ReplayBody,
     routing::RouteWatch,
@@ -37,6 +39,7 @@ enum Inner {
     Done,
     Full(Bytes),
     Incoming(Incoming),
+    Received(Received),
     Replay(ReplayBody),
     Peeked(Box<Peeked>),
     Messages(Box<Messages>),
@@ -57,20 +60,29 @@ enum Watch {
 /// Why a body broke off.
 #[derive(Debug)]
 pub enum BodyError {
-    Peer(hyper::Error),
+    Peer(PeerError),
     TimedOut(Expired, h2::Error),
 }
 
 impl BodyError {
+    /// What the other side of an HTTP/2 stream is told.
+    pub fn reset_reason(&self) -> h2::Reason {
+        let error = match self {
+            Self::Peer(error) => error.http2(),
+            Self::TimedOut(_, error) => Some(error),
+        };
+        error.and_then(h2::Error::reason).unwrap_or(h2::Reason::INTERNAL_ERROR)
+    }
+
     fn timed_out(expired: Expired) -> Self {
         // Reaches an HTTP/2 client as this reset.
         Self::TimedOut(expired, h2::Reason::CANCEL.into())
     }
 }
 
-impl From<hyper::Error> for BodyError {
-    fn from(error: hyper::Error) -> Self {
-        Self::Peer(error)
+impl<E: Into<PeerError>> From<E> for BodyError {
+    fn from(error: E) -> Self {
+        Self::Peer(error.into())
     }
 }
 
@@ -104,6 +116,10 @@ impl Body {
 
     pub fn incoming(incoming: Incoming) -> Self {
         Self { inner: Inner::Incoming(incoming), watch: Watch::Nothing }
+    }
+
+    pub fn received(received: Received) -> Self {
+        Self { inner: Inner::Received(received), watch: Watch::Nothing }
     }
 
     pub fn messages(messages: Messages) -> Self {
@@ -224,6 +240,7 @@ impl HttpBody for Body {
             Inner::Incoming(incoming) => {
                 ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map_err(BodyError::from))
             }
+            Inner::Received(received) => ready!(received.poll_frame(cx)).map(|frame| frame.map_err(BodyError::from)),
             Inner::Replay(replay) => ready!(replay.poll_frame(cx)),
             Inner::Messages(messages) => ready!(messages.poll_frame(cx)).map(Ok),
             Inner::Peeked(peeked) => match peeked.frames.pop_front() {
@@ -273,6 +290,7 @@ impl HttpBody for Body {
             Inner::Done => true,
             Inner::Full(_) | Inner::Messages(_) => false,
             Inner::Incoming(incoming) => incoming.is_end_stream(),
+            Inner::Received(received) => received.is_end_stream(),
             Inner::Replay(replay) => replay.is_end_stream(),
             Inner::Peeked(peeked) => peeked.frames.is_empty() && peeked.rest.is_end_stream(),
         }
@@ -283,6 +301,7 @@ impl HttpBody for Body {
             Inner::Done => SizeHint::with_exact(0),
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Incoming(incoming) => incoming.size_hint(),
+            Inner::Received(received) => received.size_hint(),
             Inner::Replay(replay) => replay.size_hint(),
             Inner::Messages(_) => SizeHint::default(),
             Inner::Peeked(peeked) => peeked.size_hint(),

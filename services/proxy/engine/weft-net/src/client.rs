@@ -2,25 +2,19 @@
 
 use std::{
     collections::VecDeque,
+    fmt::Display,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
 use http::Response;
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use weft_core::{
-    failure::Failure,
-    http2_params::{FlowControl, Http2Params, KeepAlive},
-    transport_header::Session,
-};
+use weft_core::{failure::Failure, http2_params::Http2Params, transport_header::Session};
 
-use crate::{body::Body, connect::Connector, serve::BoxRequest};
+use crate::{body::Body, connect::Connector, http2::Http2, peer_error::PeerError, serve::BoxRequest};
 
 #[derive(Clone, Copy, Debug)]
 pub struct ClientSettings {
@@ -32,38 +26,11 @@ pub struct ClientSettings {
     pub http2: Http2Params,
 }
 
-impl ClientSettings {
-    fn http2_builder(&self) -> http2::Builder<TokioExecutor> {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        let own = FlowControl::Fixed { stream_window: self.stream_window, connection_window: self.connection_window };
-        match self.http2.flow_control.unwrap_or(own) {
-            FlowControl::Adaptive => builder.adaptive_window(true),
-            FlowControl::Fixed { stream_window, connection_window } => {
-                builder.initial_stream_window_size(stream_window).initial_connection_window_size(connection_window)
-            }
-        };
-        if let Some(KeepAlive { interval, timeout, while_idle }) = self.http2.keep_alive {
-            builder.keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(while_idle);
-        }
-        if let Some(streams) = self.http2.max_concurrent_reset_streams {
-            builder.max_concurrent_reset_streams(streams);
-        }
-        if let Some(bytes) = self.http2.max_send_buf_size {
-            builder.max_send_buf_size(bytes);
-        }
-        builder
-            .timer(TokioTimer::new())
-            .max_frame_size(self.http2.max_frame_size)
-            .max_header_list_size(self.max_header_bytes as u32);
-        builder
-    }
-}
-
 pub struct Client {
     connector: Connector,
     settings: ClientSettings,
     idle: Arc<Pool>,
-    multiplexed: ArcSwapOption<http2::SendRequest<Body>>,
+    multiplexed: ArcSwapOption<Http2>,
     /// One handshake at a time; the others then find its connection, or how it failed.
     connecting: tokio::sync::Mutex<Option<(Instant, Failure)>>,
 }
@@ -83,13 +50,13 @@ pub struct Reusable {
 /// A connection ready for one request.
 pub enum Lease {
     Http1(Reusable),
-    Http2(http2::SendRequest<Body>),
+    Http2(Arc<Http2>),
 }
 
 pub enum SendFailure {
     /// Nothing was sent: the connection had just gone away.
     Unsent(BoxRequest),
-    Failed(hyper::Error),
+    Failed(PeerError),
 }
 
 impl Reusable {
@@ -199,48 +166,39 @@ impl Client {
         }
         let connected = self.connect_http2(session).await;
         *last_failure = connected.as_ref().err().map(|failure| (Instant::now(), failure.clone()));
-        let sender = connected?;
-        self.multiplexed.store(Some(Arc::new(sender.clone())));
-        Ok(Lease::Http2(sender))
+        let connection = connected?;
+        self.multiplexed.store(Some(connection.clone()));
+        Ok(Lease::Http2(connection))
     }
 
-    async fn connect_http2(&self, session: Option<Session>) -> Result<http2::SendRequest<Body>, Failure> {
+    async fn connect_http2(&self, session: Option<Session>) -> Result<Arc<Http2>, Failure> {
         let conn = self.connector.connect(session).await?;
-        let handshake = self.settings.http2_builder().handshake(TokioIo::new(conn));
-        let (sender, connection) = handshake.await.map_err(io_failure)?;
-        tokio::spawn(connection);
-        Ok(sender)
+        Http2::handshake(conn, &self.settings).await.map(Arc::new).map_err(io_failure)
     }
 
     fn running_http2(&self) -> Option<Lease> {
-        let sender = self.multiplexed.load();
-        let sender = sender.as_ref().filter(|sender| !sender.is_closed())?;
-        Some(Lease::Http2(http2::SendRequest::clone(sender)))
+        let connection = self.multiplexed.load();
+        let connection = connection.as_ref().filter(|connection| !connection.is_closed())?;
+        Some(Lease::Http2(connection.clone()))
     }
 }
 
-fn io_failure(error: hyper::Error) -> Failure {
+fn io_failure(error: impl Display) -> Failure {
     Failure::Io(error.to_string())
 }
 
 impl Lease {
     /// The second part is the connection to give back when the response's body has ended.
-    pub async fn send(self, request: BoxRequest) -> Result<(Response<Incoming>, Option<Reusable>), SendFailure> {
+    pub async fn send(self, request: BoxRequest) -> Result<(Response<Body>, Option<Reusable>), SendFailure> {
         match self {
             Self::Http1(mut reusable) => match reusable.sender.try_send_request(*request).await {
-                Ok(response) => Ok((response, Some(reusable))),
+                Ok(response) => Ok((response.map(Body::incoming), Some(reusable))),
                 Err(mut error) => Err(match error.take_message() {
                     Some(request) => SendFailure::Unsent(Box::new(request)),
-                    None => SendFailure::Failed(error.into_error()),
+                    None => SendFailure::Failed(error.into_error().into()),
                 }),
             },
-            Self::Http2(mut sender) => match sender.try_send_request(*request).await {
-                Ok(response) => Ok((response, None)),
-                Err(mut error) => Err(match error.take_message() {
-                    Some(request) => SendFailure::Unsent(Box::new(request)),
-                    None => SendFailure::Failed(error.into_error()),
-                }),
-            },
+            Self::Http2(connection) => connection.send(request).await.map(|response| (response, None)),
         }
     }
 }

@@ -210,7 +210,7 @@ async fn direct(proxy: &Arc<Proxy>, stream: TcpStream, client: SocketAddr, dst: 
         let arrival = Arrival { client, target: dst, tls, port };
         measure(proxy, &arrival, &mut conn);
         let Some(version) = session else {
-            return gateway::forward(proxy, &arrival, name, header.port, conn).await;
+            return Box::pin(gateway::forward(proxy, &arrival, name, header.port, conn)).await;
         };
         let onward = Onward::Gateway(Gateway::new(proxy, name, header.port));
         inbound_http::serve(proxy.clone(), arrival, onward, conn, version).await;

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Instant};
 
 use http::{HeaderValue, Request, Response, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::sync::Notify;
 use weft_core::{
     balance::Rng,
@@ -209,16 +208,16 @@ impl InboundHttp {
         let sent = watch_request(&mut request, started, http, route);
         let answered = send(application, request).await.map(|(mut response, reusable)| {
             if switch.is_some_and(|switch| switch.answer(&method, &mut response, &self.proxy.drain)) {
-                return (response.map(Body::incoming), None);
+                return (response, None);
             }
             headers::strip_hop_by_hop(response.headers_mut());
-            (response.map(Body::incoming), reusable)
+            (response, reusable)
         });
         (sent, answered)
     }
 }
 
-async fn send(application: &Client, mut request: BoxRequest) -> Result<(Response<Incoming>, Option<Reusable>), Ended> {
+async fn send(application: &Client, mut request: BoxRequest) -> Result<(Response<Body>, Option<Reusable>), Ended> {
     let is_http2 = request.version() == Version::HTTP_2;
     for _ in 0..=MAX_UNSENT {
         let lease = if is_http2 { application.http2(None).await? } else { application.http1(None).await? };

@@ -2,6 +2,7 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 use weft_proto::engine::log::Level;
 
@@ -38,11 +39,8 @@ where
     let drain = proxy.drain.clone();
     let counted = |proxy: Arc<Proxy>, stream| {
         let in_flight = proxy.drain.enter();
-        let task = handle(proxy, stream);
-        async move {
-            task.await;
-            drop(in_flight);
-        }
+        // map, as an async block would keep room for the connection twice.
+        handle(proxy, stream).map(|()| drop(in_flight))
     };
     tokio::select! {
         () = drain.begun() => {}

@@ -8,22 +8,20 @@ use weft_core::{
     metrics::RouteOutcome,
 };
 
-use crate::body::Body;
+use crate::{body::Body, peer_error::PeerError};
 
 /// Why a request has no response from a server.
 pub enum Ended {
     /// Answered by the proxy.
     Failed(Failure),
     /// Passed on as the stream error it was.
-    Reset(hyper::Error),
+    Reset(PeerError),
 }
 
 impl Ended {
     /// native_http2: the client itself spoke HTTP/2, so it understands a reset.
-    pub fn broken(error: hyper::Error, native_http2: bool) -> Self {
-        use std::error::Error;
-        let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-        if native_http2 && h2.is_some_and(|h2| h2.is_reset() && h2.is_remote()) {
+    pub fn broken(error: PeerError, native_http2: bool) -> Self {
+        if native_http2 && error.http2().is_some_and(|h2| h2.is_reset() && h2.is_remote()) {
             Self::Reset(error)
         } else {
             Self::Failed(Failure::Io(error.to_string()))
@@ -44,10 +42,9 @@ impl Ended {
     }
 
     fn reason(&self) -> Option<h2::Reason> {
-        use std::error::Error;
         match self {
             Self::Failed(_) => None,
-            Self::Reset(error) => error.source()?.downcast_ref::<h2::Error>()?.reason(),
+            Self::Reset(error) => error.http2()?.reason(),
         }
     }
 

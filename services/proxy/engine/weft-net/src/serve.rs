@@ -12,12 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::Notify;
 use weft_proto::engine::Http2;
 
-use crate::{
-    body::Body,
-    conn::Conn,
-    drain::Drain,
-    slow_head::{Counted, HeadTimer},
-};
+use crate::{body::Body, conn::Conn, drain::Drain, read_count::Counted, slow_head::HeadTimer};
 
 /// The HTTP/2 preface and the head of the first frame.
 const FIRST_BYTES: u64 = 24 + 9;
@@ -81,10 +76,10 @@ pub async fn serve<H: Handler>(
     // Both kinds of connection are driven alike but share no trait.
     macro_rules! drive {
         ($connection:expr, $too_slow:expr) => {{
-            let connection = $connection;
+            // Boxed: a task keeps room for the larger kind of connection, and would for each in two places.
+            let mut connection = Box::pin($connection);
             let too_slow = $too_slow;
             tokio::pin!(too_slow);
-            tokio::pin!(connection);
             let told = async {
                 tokio::select! {
                     () = drain.begun() => {}

@@ -2,83 +2,12 @@
 //! the clock starts with the first byte of a head.
 
 use std::{
-    io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// Bytes read from a client so far.
-#[derive(Clone, Default)]
-pub struct ReadCount(Arc<AtomicU64>);
-
-impl ReadCount {
-    fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-
-    /// Resolves when fewer than this many bytes came within the limit; else never.
-    pub async fn stays_below(self, bytes: u64, limit: Duration) {
-        tokio::time::sleep(limit).await;
-        if self.get() >= bytes {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// Counts what is read.
-pub struct Counted<T> {
-    io: T,
-    read: ReadCount,
-}
-
-impl<T> Counted<T> {
-    pub fn new(io: T) -> (Self, ReadCount) {
-        let read = ReadCount::default();
-        (Self { io, read: read.clone() }, read)
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = Pin::new(&mut self.io).poll_read(cx, buf);
-        self.read.0.fetch_add((buf.filled().len() - before) as u64, Relaxed);
-        result
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+use crate::read_count::ReadCount;
 
 /// hyper's clock for the head of a request. It asks for a sleep when it begins to wait for one, which may be long before
 /// the client has anything to say.
@@ -132,18 +61,9 @@ mod tests {
         let idle = std::future::poll_fn(|cx| Poll::Ready(sleep.as_mut().poll(cx))).await;
         assert!(idle.is_pending());
         tokio::time::sleep(LIMIT * 3).await;
-        count.0.fetch_add(1, Relaxed);
+        count.add(1);
         let begun = tokio::time::Instant::now();
         sleep.await;
         assert!(begun.elapsed() >= LIMIT);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn enough_bytes_in_time_are_never_cut() {
-        let count = ReadCount::default();
-        count.0.fetch_add(33, Relaxed);
-        let cut = tokio::time::timeout(LIMIT * 10, count.clone().stays_below(33, LIMIT)).await;
-        assert!(cut.is_err());
-        count.stays_below(34, LIMIT).await;
     }
 }

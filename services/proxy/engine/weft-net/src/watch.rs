@@ -248,14 +248,13 @@ impl Drop for RequestWatch {
 
 /// The reason of a broken stream, as labels.
 pub fn broken(error: &BodyError) -> Broken {
-    use std::error::Error;
     let error = match error {
         BodyError::TimedOut(expired, _) => {
             return Broken { label: "timeout", reason: Failure::TimedOut(*expired).route_label() };
         }
         BodyError::Peer(error) => error,
     };
-    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    let h2 = error.http2();
     let (label, reason) = match h2.and_then(h2::Error::reason) {
         _ if h2.is_some_and(h2::Error::is_go_away) => ("h2(OTHER)", "GO_AWAY"),
         Some(h2::Reason::CANCEL) => ("h2(CANCEL)", "CANCEL"),
