@@ -1,6 +1,6 @@
 """Configuration files of the backend and of the peers that are configured by files: the least that does the same work.
 
-A peer listens on the case's port plus OUT in the client pod and, when it is a pair, plus IN in the server pod.
+A plain hop listens on the case's port plus OUT in the client pod; a pair gets what the kernel redirects to it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from bench.certs import CLIENT_NAME, SERVER_NAME
 from bench.load import Case
 
 OUT: Final = 10_000
-IN: Final = 20_000
+ENVOY_PORT: Final = {"out": 4140, "in": 4143}
+"""Where the redirect rules send connections."""
 NGINX_CASES: Final = (Case.HTTP1, Case.GRPC)
 """nginx carries HTTP/2 to a backend only for gRPC, and TCP only with a module that the light package lacks."""
 
@@ -86,15 +87,16 @@ defaults
 
 
 def envoy(side: str, folder: Path, server_ip: str) -> dict[str, Any]:
-    """One half of the pair: the outbound side originates mutual TLS, the inbound side ends it."""
+    """One half of the pair: the outbound side originates mutual TLS, the inbound side ends it. What the kernel
+    redirects comes in at one listener, which hands each connection to that of its port."""
     is_out = side == "out"
-    listeners = []
+    listeners: list[dict[str, Any]] = [_capture(ENVOY_PORT[side])]
     clusters = []
     for case in Case:
-        port = case.port + (OUT if is_out else IN)
         listener: dict[str, Any] = {
             "name": case.value,
-            "address": _address("127.0.0.1" if is_out else "0.0.0.0", port),
+            "address": _address("0.0.0.0", case.port),
+            "bind_to_port": False,
             "filter_chains": [{"filters": [_tcp_proxy() if case is Case.TCP else _http_manager(case)]}],
         }
         cluster: dict[str, Any] = {
@@ -102,7 +104,7 @@ def envoy(side: str, folder: Path, server_ip: str) -> dict[str, Any]:
             "type": "STATIC",
             "connect_timeout": "5s",
             "load_assignment": {"cluster_name": case.value, "endpoints": [{"lb_endpoints": [{"endpoint": {
-                "address": _address(server_ip, case.port + IN) if is_out else _address("127.0.0.1", case.port)}}]}]},
+                "address": _address(server_ip, case.port) if is_out else _address("127.0.0.1", case.port)}}]}]},
         }  # fmt: skip
         if case in (Case.HTTP2, Case.GRPC):
             cluster["typed_extension_protocol_options"] = {
@@ -122,6 +124,17 @@ def envoy(side: str, folder: Path, server_ip: str) -> dict[str, Any]:
         listeners.append(listener)
         clusters.append(cluster)
     return {"static_resources": {"listeners": listeners, "clusters": clusters}}
+
+
+def _capture(port: int) -> dict[str, Any]:
+    kind = "type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst"
+    return {
+        "name": "capture",
+        "address": _address("0.0.0.0", port),
+        "use_original_dst": True,
+        "listener_filters": [{"name": "original_dst", "typed_config": {"@type": kind}}],
+        "filter_chains": [{"filters": [_tcp_proxy()]}],
+    }
 
 
 def _address(ip: str, port: int) -> dict[str, Any]:

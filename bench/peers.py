@@ -104,7 +104,7 @@ def _await_port(pod: Pod, ip: str, port: int) -> None:
 
 
 def _direct(site: Site) -> tuple[Mapping[Case, str], Mapping[str, int]]:
-    return {case: f"{site.server.ip}:{case.port}" for case in Case}, {}
+    return _pair_targets(site), {}
 
 
 def _hop_targets(cases: tuple[Case, ...] = tuple(Case)) -> dict[Case, str]:
@@ -116,12 +116,22 @@ def _envoy(site: Site) -> tuple[Mapping[Case, str], Mapping[str, int]]:
     proxies = {}
     for number, (side, pod) in enumerate((("in", site.server), ("out", site.client))):
         config = site.write(f"envoy-{side}.json", json.dumps(peer_configs.envoy(side, site.folder, site.server.ip)))
+        _redirect(pod)
         process = pod.spawn(program, "-c", config, "--concurrency", "1", "--disable-hot-restart", "-l", "error",
-                            "--base-id", str(number), core=PROXY_CORE)  # fmt: skip
+                            "--base-id", str(number), core=PROXY_CORE, group=PROXY_GID)  # fmt: skip
         proxies[side] = process.pid
-        offset = peer_configs.OUT if side == "out" else peer_configs.IN
-        _await_port(pod, "127.0.0.1", Case.HTTP1.port + offset)
-    return _hop_targets(), {"out": proxies["out"], "in": proxies["in"]}
+        _await_port(pod, "127.0.0.1", peer_configs.ENVOY_PORT[side])
+    return _pair_targets(site), {"out": proxies["out"], "in": proxies["in"]}
+
+
+def _redirect(pod: Pod) -> None:
+    """The rules of a meshed pod."""
+    pod.run(sys.executable, "-m", "weft_proxy.init", "--ipv6=false", f"--proxy-gid={PROXY_GID}",
+            "--inbound-ports-to-ignore=4190,4191")  # fmt: skip
+
+
+def _pair_targets(site: Site) -> dict[Case, str]:
+    return {case: f"{site.server.ip}:{case.port}" for case in Case}
 
 
 def _haproxy(site: Site) -> tuple[Mapping[Case, str], Mapping[str, int]]:
@@ -151,15 +161,13 @@ def _mesh(
             port = plane.stdout.readline().strip()
             if not port:
                 raise PeerUnavailable("the control plane did not start")
-            pod.run(sys.executable, "-m", "weft_proxy.init", "--ipv6=false", f"--proxy-gid={PROXY_GID}",
-                    "--inbound-ports-to-ignore=4190,4191")  # fmt: skip
+            _redirect(pod)
             env = _sidecar_environment(pod, identity, port, site)
             if engine is not None:
                 env["PYTHONPATH"] = str(engine)
             proxies[side] = pod.spawn(*command, core=PROXY_CORE, group=PROXY_GID, env=env).pid
             pod.run(sys.executable, "-m", "weft_proxy.await_ready", "--timeout=20s")
-        targets = {case: f"{site.server.ip}:{case.port}" for case in Case}
-        return targets, {"out": proxies["out"], "in": proxies["in"]}
+        return _pair_targets(site), {"out": proxies["out"], "in": proxies["in"]}
 
     return start
 
