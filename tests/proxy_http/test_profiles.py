@@ -1,7 +1,7 @@
 """ServiceProfiles on the inbound side: what counts for their routes, and that no request suffers for want of one."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from time import monotonic
 
 import pytest
@@ -20,7 +20,9 @@ ZONE = "svc.cluster.local"
 NAME = f"web.shop.{ZONE}"
 CANONICAL = "l5d-dst-canonical"
 WAIT_S = 0.5
+IDLE_MS = 2000
 MAX_NAMES = 64
+MAX_PORTS = 32
 
 
 def profile(name: str = NAME) -> destination_pb2.DestinationProfile:
@@ -45,7 +47,7 @@ def pod(namespace: None, authority: Authority) -> Iterator[Pod]:
     settings = {
         "inbound_profile_suffixes": [f"{ZONE}."],
         "inbound_profile_wait_ms": int(WAIT_S * 1000),
-        "inbound_discovery_idle_ms": 300,
+        "inbound_discovery_idle_ms": IDLE_MS,
         "inbound_gateway_suffixes": ["gateway.example."],
     }
     with closing(Pod(authority, **settings)) as pod:
@@ -185,25 +187,42 @@ def test_a_profile_that_comes_late_wakes_the_request_that_waits(pod: Pod, app: H
         eventually(lambda: counted(pod, name) == 1)
 
 
+def test_a_name_is_let_go_while_its_idle_connection_stays(pod: Pod, app: HttpApp) -> None:
+    name = f"{NAME}:7012"
+    pod.profiles[name] = profile()
+    with connect(PORT) as stream:
+        for times in (1, 2):
+            http1(stream, get("/books/1", headers=canonical(name)))
+            eventually(lambda times=times: pod.released.count(name) == times)
+    assert counted(pod, name) == 2
+
+
+def test_ports_that_a_client_makes_up_are_counted_up_to_a_bound(pod: Pod, app: HttpApp) -> None:
+    many = f"many.shop.{ZONE}"
+    names = [f"{many}:{port}" for port in range(1, MAX_PORTS + 5)]
+    pod.profiles.update({name: profile(name=many) for name in names})
+    with connect(PORT) as stream:
+        for name in names:
+            assert http1(stream, get("/books/1", headers=canonical(name))).status == 200
+    eventually(lambda: sum(counted(pod, name) for name in names) == MAX_PORTS)
+
+
 def test_names_that_a_client_makes_up_are_bounded_and_push_out_none_in_use(pod: Pod, app: HttpApp) -> None:
     known = f"{NAME}:7010"
     made_up = [f"n{number}.shop.{ZONE}:80" for number in range(3 * MAX_NAMES)]
     pod.profiles.update({known: profile()} | dict.fromkeys(made_up))
-    with ExitStack() as stack:
-        held = stack.enter_context(connect(PORT))
-        http1(held, get("/books/1", headers=canonical(known)))
-        for name in made_up:
+    asked = 0
+    with connect(PORT) as held:
+        for number, name in enumerate(made_up):
+            if number % 8 == 0:
+                http1(held, get("/books/1", headers=canonical(known)))
+                asked += 1
             with connect(PORT) as stream:
                 assert http1(stream, get("/books/1", headers=canonical(name))).status == 200
-        # Each of these stays in use.
-        for name in made_up[:MAX_NAMES]:
-            stream = stack.enter_context(connect(PORT))
-            assert http1(stream, get("/books/1", headers=canonical(name))).status == 200
         mine = {known, *made_up}
         assert sum(name in mine for name in pod.asked) - sum(n in mine for n in pod.released) <= MAX_NAMES
         assert known not in pod.released
-        http1(held, get("/books/1", headers=canonical(known)))
-        eventually(lambda: counted(pod, known) == 2)
+    eventually(lambda: counted(pod, known) == asked)
 
 
 def test_what_a_gateway_passes_on_is_not_asked_for(pod: Pod, authority: Authority) -> None:

@@ -84,7 +84,9 @@ class Follower:
                 return end, why
             wait_s = backoff.next_s()
             # The first failure of an outage is news; the rest of it is not.
-            say = self._log.debug if failing or code is grpc.StatusCode.OK else self._log.warning
+            # Names that clients make up are none.
+            is_news = not failing and code is not grpc.StatusCode.OK and end is not End.MISSING
+            say = self._log.warning if is_news else self._log.debug
             failing = failing or code is not grpc.StatusCode.OK
             say(
                 "Control stream ended, trying again",

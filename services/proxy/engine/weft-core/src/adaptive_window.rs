@@ -24,7 +24,7 @@ impl Default for AdaptiveWindow {
 }
 
 impl AdaptiveWindow {
-    /// arrived: bytes between a ping and its answer. The new size if the window has to grow.
+    /// arrived: bytes of about one round trip. The new size if the window has to grow.
     pub fn sample(&mut self, arrived: u64, round_trip: Duration) -> Option<u32> {
         let newest = round_trip.as_secs_f64();
         let average = self.round_trip_s.map_or(newest, |average| average + (newest - average) * NEWEST);

@@ -26,7 +26,7 @@ use weft_core::{
 use crate::{
     balancer::{Balancer, Picked},
     body::Body,
-    client::{Reusable, SendFailure},
+    client::{MAX_UNSENT, Reusable, SendFailure, never_sent},
     deadlines::{Deadlines, Watched},
     outbound::{UNREACHED, endpoint_failed},
     proxy::Proxy,
@@ -37,9 +37,6 @@ use crate::{
     upgrade,
     watch::{OutboundWatch, RequestWatch, ResponseWatch, Sent, class_of},
 };
-
-/// Sends of one request over connections that turn out to be gone before anything was written.
-const MAX_UNSENT: usize = 5;
 
 /// A request that found its rule, with what each of its tries needs.
 pub struct Tries<'a> {
@@ -205,7 +202,7 @@ impl Tries<'_> {
                     unsent += 1;
                 }
                 Ok(Err(SendFailure::Unsent(_))) => {
-                    return Err(Failure::Io("connections close before they are used".to_owned()).into());
+                    return Err(never_sent().into());
                 }
                 Ok(Err(SendFailure::Failed(error))) => {
                     self.record.try_failed(&error);

@@ -58,7 +58,8 @@ impl<K: Key, V: Value> Cache<K, V> {
     ) -> Option<Lease<K, V>> {
         let mut slots = self.slots.lock();
         if slots.len() >= most && !slots.contains_key(&key) {
-            let idle = slots.iter().filter(|(_, slot)| slot.users == 0 && slot.idle_since.elapsed() >= spare);
+            let now = Instant::now();
+            let idle = slots.iter().filter(|(_, slot)| slot.users == 0 && now - slot.idle_since >= spare);
             let oldest = idle.min_by_key(|(_, slot)| slot.idle_since).map(|(key, _)| key.clone())?;
             slots.remove(&oldest);
             (self.released)(&oldest);

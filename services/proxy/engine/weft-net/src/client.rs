@@ -53,6 +53,14 @@ pub enum Lease {
     Http2(Arc<Http2>),
 }
 
+/// Sends of one request over connections that turn out to be gone before anything was written.
+pub const MAX_UNSENT: usize = 5;
+
+/// What the client hears when even those were not enough.
+pub fn never_sent() -> Failure {
+    Failure::Io("connections close before they are used".to_owned())
+}
+
 pub enum SendFailure {
     /// Nothing was sent: the connection had just gone away.
     Unsent(BoxRequest),

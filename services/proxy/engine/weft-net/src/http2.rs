@@ -6,17 +6,17 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
-use http::{HeaderMap, Request, Response, header};
+use http::{Request, Response};
 use http_body::Body as _;
-use tokio::sync::Mutex;
-use weft_core::http2_params::FlowControl;
+use tokio::sync::{Mutex, MutexGuard};
+use weft_core::{headers::strip_for_http2, http2_params::FlowControl};
 
 use crate::{
     body::Body,
@@ -24,7 +24,8 @@ use crate::{
     conn::Conn,
     http2_bodies::{Received, Upload},
     http2_pings::Pings,
-    read_count::Counted,
+    peer_error::PeerError,
+    read_count::{Counted, ReadCount},
     serve::BoxRequest,
 };
 
@@ -36,54 +37,69 @@ const SEND_BUFFER: usize = 1 << 20;
 type Wire = Counted<Conn>;
 
 pub struct Http2 {
-    /// Held while a stream opens: those beyond the server's limit wait here, with nothing of them sent.
+    /// Held while a stream opens: those beyond the server's limit wait here, all but the first with nothing sent.
     requests: Mutex<SendRequest<Bytes>>,
     state: Arc<State>,
 }
 
-/// Held by the connection, by whoever may send on it, and by each stream until its answer has ended.
+/// What the connection, those who send on it and its streams tell each other.
 #[derive(Default)]
 pub struct State {
     /// Takes no more requests.
     is_closed: AtomicBool,
+    /// Was given up, as a ping was not answered.
+    is_silent: AtomicBool,
+    streams: AtomicUsize,
+    /// Bytes of answers' bodies.
+    data: ReadCount,
 }
 
 impl State {
-    fn has_streams(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) > 2
+    fn error(&self, error: h2::Error) -> PeerError {
+        if self.is_silent.load(Relaxed) { PeerError::Silent } else { error.into() }
+    }
+}
+
+/// A stream, or a part of one, that is not over.
+pub struct Running(Arc<State>);
+
+impl Running {
+    fn new(state: &Arc<State>) -> Self {
+        state.streams.fetch_add(1, Relaxed);
+        Self(state.clone())
+    }
+
+    pub fn received(&self, data: &Bytes) {
+        self.0.data.add(data.len() as u64);
+    }
+
+    pub fn error(&self, error: h2::Error) -> PeerError {
+        self.0.error(error)
+    }
+}
+
+impl Clone for Running {
+    fn clone(&self) -> Self {
+        Self::new(&self.0)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Relaxed);
     }
 }
 
 impl Http2 {
     pub async fn handshake(conn: Conn, settings: &ClientSettings) -> Result<Self, h2::Error> {
         let (wire, read) = Counted::new(conn);
-        let asked = &settings.http2;
-        let own =
-            FlowControl::Fixed { stream_window: settings.stream_window, connection_window: settings.connection_window };
-        let flow_control = asked.flow_control.unwrap_or(own);
-        let mut builder = Builder::new();
-        builder
-            .enable_push(false)
-            .initial_max_send_streams(FIRST_STREAMS)
-            .max_header_list_size(settings.max_header_bytes as u32)
-            .max_send_buffer_size(asked.max_send_buf_size.unwrap_or(SEND_BUFFER));
-        if let FlowControl::Fixed { stream_window, connection_window } = flow_control {
-            builder.initial_window_size(stream_window).initial_connection_window_size(connection_window);
-        }
-        if let Some(bytes) = asked.max_frame_size {
-            builder.max_frame_size(bytes);
-        }
-        if let Some(streams) = asked.max_concurrent_reset_streams {
-            builder.max_concurrent_reset_streams(streams);
-        }
-        let (requests, mut connection) = builder.handshake(wire).await?;
-        let pings = match (asked.keep_alive, flow_control) {
-            (None, FlowControl::Fixed { .. }) => None,
-            (keep_alive, flow_control) => connection
-                .ping_pong()
-                .map(|pings| Pings::new(pings, read, keep_alive, flow_control == FlowControl::Adaptive)),
-        };
+        let flow_control = flow_control(settings);
+        let (requests, mut connection) = builder(settings, flow_control).handshake(wire).await?;
         let state = Arc::<State>::default();
+        let measured = (flow_control == FlowControl::Adaptive).then(|| state.data.clone());
+        let keep_alive = settings.http2.keep_alive;
+        let pings = if keep_alive.is_some() || measured.is_some() { connection.ping_pong() } else { None };
+        let pings = pings.map(|pings| Pings::new(pings, keep_alive.map(|asked| (asked, read)), measured));
         tokio::spawn(Driver { connection, pings, state: state.clone() });
         Ok(Self { requests: Mutex::new(requests), state })
     }
@@ -93,21 +109,23 @@ impl Http2 {
     }
 
     pub async fn send(&self, request: BoxRequest) -> Result<Response<Body>, SendFailure> {
-        let mut requests = self.requests.lock().await;
-        if poll_fn(|cx| requests.poll_ready(cx)).await.is_err() {
+        let mut requests = Opening(self.requests.lock().await);
+        if poll_fn(|cx| requests.0.poll_ready(cx)).await.is_err() {
             self.state.is_closed.store(true, Relaxed);
             return Err(SendFailure::Unsent(request));
         }
+        let failed = |error| SendFailure::Failed(self.state.error(error));
         let (head, body) = request.into_parts();
         let mut head = Request::from_parts(head, ());
-        strip(head.headers_mut());
+        strip_for_http2(head.headers_mut());
         let is_whole = body.is_end_stream();
-        let (mut response, stream) = requests.send_request(head, is_whole).map_err(failed)?;
-        // Nothing of the body before the stream is open: one task alone may wait for a stream.
-        poll_fn(|cx| requests.poll_ready(cx)).await.map_err(failed)?;
+        let (mut response, stream) = requests.0.send_request(head, is_whole).map_err(failed)?;
+        let running = Running::new(&self.state);
+        // Nothing of the body before the stream is open, as one task alone may wait for a stream. What an error here means for
+        // this request, its answer tells.
+        let _ = poll_fn(|cx| requests.0.poll_ready(cx)).await;
         drop(requests);
-        let state = self.state.clone();
-        let mut upload = (!is_whole).then(|| Upload::new(body, stream));
+        let mut upload = (!is_whole).then(|| Upload::new(body, stream, running.clone()));
         let answered = poll_fn(|cx| {
             if upload.as_mut().is_some_and(|upload| Pin::new(upload).poll(cx).is_ready()) {
                 upload = None;
@@ -118,19 +136,43 @@ impl Http2 {
         if let Some(upload) = upload {
             tokio::spawn(upload);
         }
-        Ok(Received::body_of(response, state))
+        Ok(Received::body_of(response, running))
     }
 }
 
-fn failed(error: h2::Error) -> SendFailure {
-    SendFailure::Failed(error.into())
+fn flow_control(settings: &ClientSettings) -> FlowControl {
+    let &ClientSettings { stream_window, connection_window, .. } = settings;
+    settings.http2.flow_control.unwrap_or(FlowControl::Fixed { stream_window, connection_window })
 }
 
-/// What HTTP/1 says of its connection, HTTP/2 does not carry (RFC 9113 8.2.2).
-fn strip(headers: &mut HeaderMap) {
-    headers.remove(header::TRANSFER_ENCODING);
-    if headers.get(header::TE).is_some_and(|te| te != "trailers") {
-        headers.remove(header::TE);
+fn builder(settings: &ClientSettings, flow_control: FlowControl) -> Builder {
+    let asked = &settings.http2;
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        .initial_max_send_streams(FIRST_STREAMS)
+        .max_header_list_size(settings.max_header_bytes as u32)
+        .max_send_buffer_size(asked.max_send_buf_size.unwrap_or(SEND_BUFFER));
+    if let FlowControl::Fixed { stream_window, connection_window } = flow_control {
+        builder.initial_window_size(stream_window).initial_connection_window_size(connection_window);
+    }
+    if let Some(bytes) = asked.max_frame_size {
+        builder.max_frame_size(bytes);
+    }
+    if let Some(streams) = asked.max_concurrent_reset_streams {
+        builder.max_concurrent_reset_streams(streams);
+    }
+    builder
+}
+
+/// Whose turn it is to open a stream. h2 keeps the last stream until it has opened, also when nobody wants it any more; a
+/// clone keeps none.
+struct Opening<'a>(MutexGuard<'a, SendRequest<Bytes>>);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let without_stream = self.0.clone();
+        *self.0 = without_stream;
     }
 }
 
@@ -150,10 +192,9 @@ impl Future for Driver {
         if Pin::new(&mut *connection).poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        match pings {
-            Some(pings) => pings.poll_silent(connection, state.has_streams(), cx),
-            None => Poll::Pending,
-        }
+        let Some(pings) = pings else { return Poll::Pending };
+        let is_busy = state.streams.load(Relaxed) > 0;
+        pings.poll_silent(connection, is_busy, cx).map(|()| state.is_silent.store(true, Relaxed))
     }
 }
 
@@ -169,6 +210,7 @@ mod tests {
 
     use bytes::BytesMut;
     use h2::{Reason, SendStream, server};
+    use http::{HeaderMap, header};
     use http_body_util::BodyExt;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -251,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_beyond_the_servers_limit_wait_and_come_back_when_the_server_leaves() {
+    async fn of_requests_beyond_the_servers_limit_the_last_comes_back_when_the_server_leaves() {
         let mut builder = server::Builder::new();
         builder.max_concurrent_streams(1);
         let (client, mut server) = pair(builder, Http2Params::default()).await;
@@ -274,6 +316,31 @@ mod tests {
         assert!(behind.await.unwrap().is_err());
         assert!(matches!(last.await.unwrap(), Err(SendFailure::Unsent(_))));
         assert!(client.is_closed());
+    }
+
+    #[tokio::test]
+    async fn a_request_given_up_while_it_waits_is_reset_and_holds_up_none() {
+        let mut builder = server::Builder::new();
+        builder.max_concurrent_streams(1);
+        let (client, mut server) = pair(builder, Http2Params::default()).await;
+        let first = send(&client, get());
+        let (_, respond) = server.accept().await.unwrap().unwrap();
+        let mut open = begin(respond);
+        let ((), response) = tokio::join!(nothing_comes(&mut server), answered(first));
+        let waiting = send(&client, post("never"));
+        nothing_comes(&mut server).await;
+        waiting.abort();
+        assert!(waiting.await.is_err_and(|error| error.is_cancelled()));
+        open.send_data(Bytes::new(), true).unwrap();
+        drop(response);
+        let (given_up, _) = server.accept().await.unwrap().unwrap();
+        // Nobody sends a request that would make the connection look again.
+        let (_, data) = tokio::join!(tokio::time::timeout(Duration::from_millis(50), server.accept()), async {
+            given_up.into_body().data().await
+        });
+        assert_eq!(data.unwrap().unwrap_err().reason(), Some(Reason::CANCEL));
+        let _next = send(&client, get());
+        assert_eq!(server.accept().await.unwrap().unwrap().0.method(), "GET");
     }
 
     async fn nothing_comes(server: &mut Server) {
@@ -340,15 +407,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ping_that_is_answered_keeps_the_connection() {
-        let (interval, timeout) = (Duration::from_millis(5), Duration::from_secs(5));
+    async fn a_stream_is_watched_whoever_may_still_send_on_its_connection() {
+        let (interval, timeout) = (Duration::from_millis(20), Duration::from_millis(100));
+        let asked = Http2Params {
+            keep_alive: Some(KeepAlive { interval, timeout, while_idle: false }),
+            ..Http2Params::default()
+        };
+        let (client, mut server) = pair(server::Builder::new(), asked).await;
+        let sent = send(&client, get());
+        let (_, respond) = server.accept().await.unwrap().unwrap();
+        let _stream = begin(respond);
+        let (_, mut body) = tokio::join!(tokio::time::timeout(Duration::from_millis(50), server.accept()), async {
+            answered(sent).await.into_body()
+        });
+        drop(client);
+        assert!(body.frame().await.unwrap().is_ok());
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert!(error.to_string().contains("without an answer"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn pings_that_are_answered_keep_the_connection() {
+        let (interval, timeout) = (Duration::from_millis(10), Duration::from_millis(100));
         let asked = Http2Params {
             keep_alive: Some(KeepAlive { interval, timeout, while_idle: true }),
             ..Http2Params::default()
         };
         let (client, mut server) = pair(server::Builder::new(), asked).await;
         let serving = tokio::spawn(async move { while server.accept().await.is_some() {} });
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(!client.is_closed());
         serving.abort();
     }

@@ -2,7 +2,6 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -11,17 +10,18 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Response, header};
 use http_body::{Body as _, Frame, SizeHint};
 
-use crate::{body::Body, http2::State};
+use crate::{body::Body, http2::Running, peer_error::PeerError};
 
 /// The body of a request on its way.
 pub struct Upload {
     body: Body,
     stream: SendStream<Bytes>,
+    _running: Running,
 }
 
 impl Upload {
-    pub fn new(body: Body, stream: SendStream<Bytes>) -> Self {
-        Self { body, stream }
+    pub fn new(body: Body, stream: SendStream<Bytes>, running: Running) -> Self {
+        Self { body, stream, _running: running }
     }
 }
 
@@ -30,7 +30,7 @@ impl Future for Upload {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { body, stream } = &mut *self;
+        let Self { body, stream, .. } = &mut *self;
         loop {
             if ready!(poll_room(stream, cx)).is_err() {
                 return Poll::Ready(());
@@ -84,35 +84,41 @@ pub struct Received {
     /// Bytes still to come, where the answer says how many there are.
     left: Option<u64>,
     data_has_ended: bool,
-    _state: Arc<State>,
+    running: Running,
 }
 
 impl Received {
-    pub fn body_of(response: Response<RecvStream>, state: Arc<State>) -> Response<Body> {
+    pub fn body_of(response: Response<RecvStream>, running: Running) -> Response<Body> {
         let length = content_length(response.headers());
         response.map(|stream| {
             let left = if stream.is_end_stream() { length.or(Some(0)) } else { length };
-            Body::received(Self { stream, left, data_has_ended: false, _state: state })
+            Body::received(Self { stream, left, data_has_ended: false, running })
         })
     }
 
-    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, PeerError>>> {
         if !self.data_has_ended {
             match ready!(self.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
                     // Fails only for more than was received.
+                    self.running.received(&data);
                     let _ = self.stream.flow_control().release_capacity(data.len());
                     self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Some(Err(error)) => return Poll::Ready(unless_early(error)),
+                Some(Err(error)) => return Poll::Ready(self.breaks(error)),
                 None => self.data_has_ended = true,
             }
         }
         Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
             Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
-            Err(error) => unless_early(error),
+            Err(error) => self.breaks(error),
         })
+    }
+
+    /// A server that has answered before the request was whole may reset the stream without an error (RFC 9113 8.1).
+    fn breaks<T>(&self, error: h2::Error) -> Option<Result<T, PeerError>> {
+        (error.reason() != Some(Reason::NO_ERROR)).then(|| Err(self.running.error(error)))
     }
 
     pub fn is_end_stream(&self) -> bool {
@@ -122,11 +128,6 @@ impl Received {
     pub fn size_hint(&self) -> SizeHint {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
-}
-
-/// A server that has answered before the request was whole may reset the stream without an error (RFC 9113 8.1).
-fn unless_early<T>(error: h2::Error) -> Option<Result<T, h2::Error>> {
-    (error.reason() != Some(Reason::NO_ERROR)).then_some(Err(error))
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

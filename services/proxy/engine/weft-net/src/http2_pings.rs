@@ -16,12 +16,12 @@ use weft_core::{adaptive_window::AdaptiveWindow, http2_params::KeepAlive};
 
 use crate::read_count::ReadCount;
 
-/// Between two pings that measure.
-const MEASURE_EVERY: Duration = Duration::from_millis(100);
+/// Between two pings that measure: at first, and when there was nothing left to learn for long.
+const OFTEN: Duration = Duration::from_millis(100);
+const SELDOM: Duration = Duration::from_secs(10);
 
 pub struct Pings {
     pings: PingPong,
-    read: ReadCount,
     /// One ping at a time, whatever for: any answer tells of both.
     asked: Option<Instant>,
     watch: Option<Watch>,
@@ -30,29 +30,41 @@ pub struct Pings {
 
 struct Watch {
     keep_alive: KeepAlive,
+    count: ReadCount,
     sleep: Pin<Box<Sleep>>,
     /// Bytes read when the sleep began.
     read: u64,
     awaits_answer: bool,
 }
 
-#[derive(Default)]
 struct Measure {
     window: AdaptiveWindow,
-    asked_at: Option<Instant>,
-    /// Bytes read that no sample has to count: what led to a ping, in one burst perhaps, is the first that does.
+    /// Of bodies only: what else the other end says needs no window.
+    count: ReadCount,
+    /// Bytes that no sample has to count: what led to a ping, in one burst perhaps, is the first that does.
     read: u64,
+    asked_at: Option<Instant>,
+    every: Duration,
 }
 
 impl Pings {
-    pub fn new(pings: PingPong, read: ReadCount, keep_alive: Option<KeepAlive>, measures: bool) -> Self {
-        let watch = keep_alive.map(|keep_alive| Watch {
+    /// watched: what was read of the connection. measured: what of it were bodies.
+    pub fn new(pings: PingPong, watched: Option<(KeepAlive, ReadCount)>, measured: Option<ReadCount>) -> Self {
+        let watch = watched.map(|(keep_alive, count)| Watch {
             keep_alive,
             sleep: Box::pin(tokio::time::sleep(keep_alive.interval)),
-            read: read.get(),
+            read: count.get(),
+            count,
             awaits_answer: false,
         });
-        Self { pings, read, asked: None, watch, measure: measures.then(Measure::default) }
+        let measure = measured.map(|count| Measure {
+            window: AdaptiveWindow::default(),
+            count,
+            read: 0,
+            asked_at: None,
+            every: OFTEN,
+        });
+        Self { pings, asked: None, watch, measure }
     }
 
     /// Ready when the other end owes an answer for too long. To be polled after the connection.
@@ -79,26 +91,29 @@ impl Pings {
         if !matches!(self.pings.poll_pong(cx), Poll::Ready(Ok(_))) {
             return;
         }
-        let read = self.read.get();
-        if let Some(measure) = &mut self.measure {
-            let arrived = read - std::mem::replace(&mut measure.read, read);
-            if let Some(bytes) = measure.window.sample(arrived, asked_at.elapsed()) {
+        self.asked = None;
+        let Some(measure) = &mut self.measure else { return };
+        let read = measure.count.get();
+        let arrived = read - std::mem::replace(&mut measure.read, read);
+        match measure.window.sample(arrived, asked_at.elapsed()) {
+            Some(bytes) => {
+                measure.every = OFTEN;
                 connection.set_target_window_size(bytes);
                 // Fails only while the other end has not taken the last size; the next sample sets another.
                 let _ = connection.set_initial_window_size(bytes);
                 cx.waker().wake_by_ref();
             }
+            None => measure.every = (measure.every * 2).min(SELDOM),
         }
-        self.asked = None;
     }
 
     fn measure(&mut self) {
         let Some(measure) = &mut self.measure else { return };
-        let read = self.read.get();
+        let read = measure.count.get();
         if self.asked.is_some() || measure.read == read {
             return;
         }
-        if measure.asked_at.is_some_and(|at| at.elapsed() < MEASURE_EVERY) {
+        if measure.asked_at.is_some_and(|at| at.elapsed() < measure.every) {
             measure.read = read;
             return;
         }
@@ -111,13 +126,14 @@ impl Pings {
             let Some(watch) = &mut self.watch else { return Poll::Pending };
             if watch.awaits_answer && self.asked.is_none() {
                 watch.awaits_answer = false;
+                watch.read = watch.count.get();
                 watch.restart(watch.keep_alive.interval);
             }
             ready!(watch.sleep.as_mut().poll(cx));
             if watch.awaits_answer {
                 return Poll::Ready(());
             }
-            let read = self.read.get();
+            let read = watch.count.get();
             let is_quiet = std::mem::replace(&mut watch.read, read) == read;
             if is_quiet && (is_busy || watch.keep_alive.while_idle) {
                 watch.awaits_answer = true;

@@ -17,7 +17,7 @@ use weft_core::{
 use crate::{
     admission::{Admission, Permitted},
     body::Body,
-    client::{Client, Reusable, SendFailure},
+    client::{Client, MAX_UNSENT, Reusable, SendFailure, never_sent},
     conn::Conn,
     deadlines::Watched,
     facts::Connection,
@@ -32,9 +32,6 @@ use crate::{
     upgrade,
     watch::{InboundWatch, RequestWatch, ResponseWatch, Sent},
 };
-
-/// Sends of one request over connections that turn out to be gone before anything was written.
-const MAX_UNSENT: usize = 5;
 
 /// Where admitted requests go.
 pub enum Onward {
@@ -227,7 +224,7 @@ async fn send(application: &Client, mut request: BoxRequest) -> Result<(Response
             Err(SendFailure::Failed(error)) => return Err(Ended::broken(error, is_http2)),
         }
     }
-    Err(Failure::Io("connections close before they are used".to_owned()).into())
+    Err(never_sent().into())
 }
 
 /// When the request is sent whole: now if it has no body, else when its body has ended.

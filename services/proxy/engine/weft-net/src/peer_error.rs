@@ -8,6 +8,8 @@ pub enum PeerError {
     Hyper(hyper::Error),
     /// Servers of HTTP/2.
     Http2(h2::Error),
+    /// A server of HTTP/2 that left a ping without an answer.
+    Silent,
 }
 
 impl PeerError {
@@ -16,6 +18,7 @@ impl PeerError {
         match self {
             Self::Hyper(error) => error.source()?.downcast_ref(),
             Self::Http2(error) => Some(error),
+            Self::Silent => None,
         }
     }
 }
@@ -25,6 +28,7 @@ impl fmt::Display for PeerError {
         match self {
             Self::Hyper(error) => error.fmt(f),
             Self::Http2(error) => error.fmt(f),
+            Self::Silent => f.write_str("it left a keep-alive ping without an answer"),
         }
     }
 }
@@ -35,6 +39,7 @@ impl Error for PeerError {
         match self {
             Self::Hyper(error) => Some(error),
             Self::Http2(error) => Some(error),
+            Self::Silent => None,
         }
     }
 }

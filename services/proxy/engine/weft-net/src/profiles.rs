@@ -2,6 +2,7 @@
 //! what is counted (wire.md 2.1, 2.2). No request fails for want of one.
 
 use std::{
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,12 +37,16 @@ const MAX_NAMES: usize = 64;
 const SPARE: Duration = Duration::from_secs(10);
 /// Names that one connection remembers.
 const MAX_REMEMBERED: usize = 8;
+/// Ports of one name that are counted: clients choose these too, and each has series for every route.
+const MAX_PORTS: usize = 32;
 /// Of a DNS name with a port; nothing longer is one.
 const MAX_LENGTH: usize = 253 + ".:65535".len();
 
 pub struct Profiles {
     cache: Arc<Cache<Arc<str>, Profile>>,
     events: Arc<EventQueue>,
+    /// By name of a profile with routes, so as many as there are.
+    ports: Mutex<HashMap<String, HashSet<u16>>>,
     suffixes: Vec<String>,
     wait: Duration,
 }
@@ -75,7 +80,13 @@ impl Profiles {
         let cache = Cache::new(settings.inbound_discovery_idle, move |name: &Arc<str>| {
             told.push(Kind::ReleaseProfile(ReleaseProfile { authority: name.to_string() }));
         });
-        Self { cache, events, suffixes: settings.inbound_profile_suffixes.clone(), wait: settings.inbound_profile_wait }
+        Self {
+            cache,
+            events,
+            ports: Mutex::default(),
+            suffixes: settings.inbound_profile_suffixes.clone(),
+            wait: settings.inbound_profile_wait,
+        }
     }
 
     /// None for a name that has no profiles, whoever asks.
@@ -97,8 +108,19 @@ impl Profiles {
         let Some(profile) = self.cache.get(&answer.authority.as_str().into()) else {
             return;
         };
-        let port = answer.authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default();
-        profile.routes.answer(answer.profile.as_ref().map_or_else(Routes::default, |wire| routes(metrics, wire, port)));
+        let named = LogicalName::parse(&answer.authority);
+        let known = answer.profile.as_ref().zip(named).filter(|(wire, named)| self.counts(wire, named.port));
+        profile.routes.answer(known.map_or_else(Routes::default, |(wire, named)| routes(metrics, wire, named.port)));
+    }
+
+    /// Whether the profile's routes get series under this port.
+    fn counts(&self, profile: &DestinationProfile, port: u16) -> bool {
+        if profile.routes.is_empty() {
+            return true;
+        }
+        let mut ports = self.ports.lock();
+        let ports = ports.entry(profile.fully_qualified_name.clone()).or_default();
+        ports.contains(&port) || (ports.len() < MAX_PORTS && ports.insert(port))
     }
 }
 
@@ -124,7 +146,7 @@ impl Profile {
     }
 }
 
-/// The names that the requests of one connection gave, so that each is looked for among all only once.
+/// The names that the requests of one connection gave, so that each is read only once. Held by none between requests.
 #[derive(Default)]
 pub struct Names(Mutex<Vec<Named>>);
 
@@ -132,32 +154,33 @@ struct Named {
     /// As the request spelt it.
     text: Box<str>,
     /// None for a name that has no profiles.
-    profile: Option<Arc<ProfileLease>>,
+    key: Option<Arc<str>>,
 }
 
 impl Names {
     /// What is to be known of the name that the request is for. None when there is nothing.
-    pub fn profile<B>(&self, profiles: &Profiles, request: &Request<B>) -> Option<Arc<ProfileLease>> {
+    pub fn profile<B>(&self, profiles: &Profiles, request: &Request<B>) -> Option<ProfileLease> {
         if profiles.suffixes.is_empty() {
             return None;
         }
         let text = name_of(request);
+        profiles.lease(self.key(profiles, text)?)
+    }
+
+    fn key(&self, profiles: &Profiles, text: &str) -> Option<Arc<str>> {
         let mut known = self.0.lock();
         if let Some(named) = known.iter().find(|named| *named.text == *text) {
-            return named.profile.clone();
+            return named.key.clone();
         }
         if text.len() > MAX_LENGTH {
             return None;
         }
-        let profile = match profiles.key(text) {
-            Some(key) => Some(Arc::new(profiles.lease(key)?)),
-            None => None,
-        };
+        let key = profiles.key(text);
         if known.len() >= MAX_REMEMBERED {
             known.remove(0);
         }
-        known.push(Named { text: text.into(), profile: profile.clone() });
-        profile
+        known.push(Named { text: text.into(), key: key.clone() });
+        key
     }
 }
 

@@ -80,8 +80,9 @@ impl ReplayBody {
             return Poll::Ready(None);
         }
         if shared.turn != self.turn {
-            // A later try reads now. This one is on its way to be dropped, and must not end as if it were whole.
-            return Poll::Pending;
+            // A later try reads now. This one must not end as if it were whole, nor wait for what will not come.
+            self.ended = true;
+            return Poll::Ready(Some(Err(BodyError::from(h2::Error::from(h2::Reason::CANCEL)))));
         }
         if let Some(data) = shared.kept.get(self.next) {
             self.next += 1;
@@ -190,7 +191,10 @@ mod tests {
         let mut first = replay.body();
         assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "hello");
         assert!(replay.is_kept());
-        assert_eq!(read(replay.body()).await, "hello");
+        let second = replay.body();
+        // Whoever still sends the first is told to stop, and does not take it for whole.
+        assert_eq!(first.frame().await.unwrap().unwrap_err().reset_reason(), h2::Reason::CANCEL);
+        assert_eq!(read(second).await, "hello");
     }
 
     #[tokio::test]

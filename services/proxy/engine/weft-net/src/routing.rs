@@ -10,6 +10,7 @@ use std::{
 use parking_lot::Mutex;
 use weft_core::{
     budget::{Budget, BudgetSettings},
+    logical_name::LogicalName,
     metrics::{BackendSeries, Counter, HttpMetrics, Labels, Outcome, RouteFamilies, RouteOutcome, RouteSeries},
     outbound::{
         BackendIndex, BackendKind, Carries, ClientPolicy, ClientProtocol, Distribution, HttpRule, NoBackend,
@@ -87,8 +88,7 @@ impl Routing {
             Some(reason) => ClientPolicy::invalid(reason),
             None => {
                 let local = &proxy.settings.inbound_ips;
-                let port =
-                    || answer.authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default();
+                let port = || LogicalName::parse(&answer.authority).map_or(0, |name| name.port);
                 let dst = dst.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port()));
                 ClientPolicy::compile(dst, answer.policy.as_ref(), answer.profile.as_ref(), local)
             }
