@@ -292,15 +292,21 @@ mod tests {
         serving.abort();
     }
 
-    #[tokio::test]
-    async fn of_requests_beyond_the_servers_limit_the_last_comes_back_when_the_server_leaves() {
+    /// A server that takes one stream at a time, which its first answer keeps open.
+    async fn full() -> (Arc<Http2>, Server, SendStream<Bytes>, Response<Body>) {
         let mut builder = server::Builder::new();
         builder.max_concurrent_streams(1);
         let (client, mut server) = pair(builder, Http2Params::default()).await;
         let first = send(&client, get());
         let (_, respond) = server.accept().await.unwrap().unwrap();
-        let mut open = begin(respond);
+        let open = begin(respond);
         let ((), response) = tokio::join!(nothing_comes(&mut server), answered(first));
+        (client, server, open, response)
+    }
+
+    #[tokio::test]
+    async fn of_requests_beyond_the_servers_limit_the_last_comes_back_when_the_server_leaves() {
+        let (client, mut server, mut open, response) = full().await;
         // One that h2 holds until it may open, and one behind it.
         let (held, behind) = (send(&client, get()), send(&client, get()));
         nothing_comes(&mut server).await;
@@ -320,13 +326,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_given_up_while_it_waits_is_reset_and_holds_up_none() {
-        let mut builder = server::Builder::new();
-        builder.max_concurrent_streams(1);
-        let (client, mut server) = pair(builder, Http2Params::default()).await;
-        let first = send(&client, get());
-        let (_, respond) = server.accept().await.unwrap().unwrap();
-        let mut open = begin(respond);
-        let ((), response) = tokio::join!(nothing_comes(&mut server), answered(first));
+        let (client, mut server, mut open, response) = full().await;
         let waiting = send(&client, post("never"));
         nothing_comes(&mut server).await;
         waiting.abort();
