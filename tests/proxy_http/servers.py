@@ -197,7 +197,10 @@ class Http2App:
         connection.sendall(http2.data_to_send())
         requests: dict[int, tuple[Fields, bytearray]] = {}
         while data := connection.recv(65536):
-            for event in http2.receive_data(data):
+            events = http2.receive_data(data)
+            # A reset that came along with a request has closed its stream already.
+            gone = {event.stream_id for event in events if isinstance(event, h2.events.StreamReset)}
+            for event in events:
                 match event:
                     case h2.events.RequestReceived():
                         headers = [(str(key), str(value)) for key, value in event.headers or []]
@@ -211,7 +214,8 @@ class Http2App:
                         requests.pop(event.stream_id or 0, None)
                     case h2.events.StreamEnded():
                         headers, body = requests.pop(event.stream_id or 0)
-                        self._reply(http2, event.stream_id or 0, headers, bytes(body))
+                        if event.stream_id not in gone:
+                            self._reply(http2, event.stream_id or 0, headers, bytes(body))
             connection.sendall(http2.data_to_send())
 
     def _reply(self, http2: h2.connection.H2Connection, stream: int, headers: Fields, received: bytes) -> None:

@@ -15,10 +15,11 @@ from .certificates import Authority, workload
 from .clients import Http2, Reply, connect_as_app, connect_meshed, get, http1, http2
 from .namespace import CLIENT, POD
 from .pod import Pod
-from .servers import Answer, Fields, Http2App, Reader, grpc_answer, listening, read_request
+from .servers import Answer, Fields, Http2App, Reader, grpc_answer, http2_app, listening, read_request
 
 CART = workload("cart")
 INTERNAL_ERROR = 2
+CANCEL = 8
 _ports = itertools.count(8300)
 
 
@@ -131,3 +132,21 @@ def test_data_that_keeps_coming_is_no_stall(pod: Pod, port: int) -> None:
 
     with listening(port, drip, ip=CLIENT), connect_as_app(port) as stream:
         assert http1(stream, get()).body == b"xxxxx"
+
+
+def test_a_client_that_gives_up_half_a_request_keeps_its_connection(pod: Pod, port: int) -> None:
+    pod.set_target(f"{POD}:{port}", targets.http2(CLIENT, port))
+    with http2_app(port, ip=CLIENT) as app, connect_as_app(port) as stream:
+        client = Http2(stream)
+        before = pod.value("outbound_http_errors_total")
+        for _ in range(50):
+            half = client.connection.get_next_available_stream_id()
+            post = [(":method", "POST"), (":scheme", "http"), (":authority", "web.shop"), (":path", "/")]
+            client.connection.send_headers(half, post)
+            client.connection.send_data(half, b"half")
+            stream.sendall(client.connection.data_to_send())
+            client.connection.reset_stream(half, error_code=CANCEL)
+            assert client.request().status == 200
+        assert client.goaway is None
+    assert len(app.seen) == 50
+    assert pod.value("outbound_http_errors_total") == before

@@ -36,6 +36,7 @@ def test_no_case_of_h2spec_fails(group: int) -> None:
         [H2SPEC, "--host", POD, "--port", str(PORT), "--timeout", "4"],
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
         timeout=120,
         group=group,

@@ -127,8 +127,15 @@ impl Http2 {
         drop(requests);
         let mut upload = (!is_whole).then(|| Upload::new(body, stream, running.clone()));
         let answered = poll_fn(|cx| {
-            if upload.as_mut().is_some_and(|upload| Pin::new(upload).poll(cx).is_ready()) {
+            let uploaded = upload.as_mut().map_or(Poll::Pending, |upload| Pin::new(upload).poll(cx));
+            if let Poll::Ready(sent) = uploaded {
                 upload = None;
+                if sent.is_err() {
+                    // Often the client has given up, and whoever serves it sees that before this is polled again: it is
+                    // no failure of the server's, as which the reset stream would now be told.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
             Pin::new(&mut response).poll(cx)
         });

@@ -10,7 +10,11 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Response, header};
 use http_body::{Body as _, Frame, SizeHint};
 
-use crate::{body::Body, http2::Running, peer_error::PeerError};
+use crate::{
+    body::{Body, BodyError},
+    http2::Running,
+    peer_error::PeerError,
+};
 
 /// The body of a request on its way.
 pub struct Upload {
@@ -26,24 +30,24 @@ impl Upload {
 }
 
 impl Future for Upload {
-    /// Sent whole or given up: the answer tells which.
-    type Output = ();
+    /// An error when the body broke off. Otherwise it was sent whole, or its server takes no more: the answer tells which.
+    type Output = Result<(), BodyError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { body, stream, .. } = &mut *self;
         loop {
             if ready!(poll_room(stream, cx)).is_err() {
-                return Poll::Ready(());
+                return Poll::Ready(Ok(()));
             }
             let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => {
                     stream.send_reset(error.reset_reason());
-                    return Poll::Ready(());
+                    return Poll::Ready(Err(error));
                 }
                 None => {
                     let _ = stream.send_data(Bytes::new(), true);
-                    return Poll::Ready(());
+                    return Poll::Ready(Ok(()));
                 }
             };
             let (sent, is_last) = match frame.into_data() {
@@ -57,7 +61,7 @@ impl Future for Upload {
                 },
             };
             if is_last || sent.is_err() {
-                return Poll::Ready(());
+                return Poll::Ready(Ok(()));
             }
         }
     }
