@@ -195,21 +195,14 @@ def windows(of: targets.Endpoint, pod: Pod, port: int) -> tuple[int, int]:
     pod.set_target(f"{POD}:{port}", targets.detect_to(of))
     found: queue.Queue[tuple[int, int]] = queue.Queue()
 
-    def talk(connection: socket.socket) -> None:
-        http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
-        http2.initiate_connection()
-        connection.sendall(http2.data_to_send())
-        while data := connection.recv(65536):
-            for event in http2.receive_data(data):
-                if isinstance(event, h2.events.RequestReceived):
-                    stream = event.stream_id or 0
-                    initial = http2.remote_settings[h2.settings.SettingCodes.INITIAL_WINDOW_SIZE]
-                    found.put((initial, http2.outbound_flow_control_window))
-                    http2.send_headers(stream, [(":status", "204")], end_stream=True)
-            connection.sendall(http2.data_to_send())
+    class Measuring(Http2App):
+        def _reply(self, http2: h2.connection.H2Connection, stream: int, headers: Fields, received: bytes) -> None:
+            initial = http2.remote_settings[h2.settings.SettingCodes.INITIAL_WINDOW_SIZE]
+            found.put((initial, http2.outbound_flow_control_window))
+            super()._reply(http2, stream, headers, received)
 
-    with listening(port, talk, ip=CLIENT), connect_as_app(port) as stream:
-        assert ask_http2(stream).status == 204
+    with listening(port, Measuring().talk, ip=CLIENT), connect_as_app(port) as stream:
+        assert ask_http2(stream).status == 200
     return found.get(timeout=10)
 
 

@@ -394,16 +394,18 @@ mod tests {
         }
     }
 
+    /// A ping each so many milliseconds, whose answer may take 100.
+    fn pinging(every_ms: u64, while_idle: bool) -> Http2Params {
+        let (interval, timeout) = (Duration::from_millis(every_ms), Duration::from_millis(100));
+        Http2Params { keep_alive: Some(KeepAlive { interval, timeout, while_idle }), ..Http2Params::default() }
+    }
+
     #[tokio::test]
     async fn a_server_that_answers_no_ping_is_given_up() {
-        let keep_alive = |while_idle| {
-            let (interval, timeout) = (Duration::from_millis(20), Duration::from_millis(100));
-            Http2Params { keep_alive: Some(KeepAlive { interval, timeout, while_idle }), ..Http2Params::default() }
-        };
         let (listener, addr) = listener().await;
-        let idle = connect(addr, keep_alive(false)).await;
+        let idle = connect(addr, pinging(20, false)).await;
         let _silent = listener.accept().await.unwrap();
-        let watched = connect(addr, keep_alive(true)).await;
+        let watched = connect(addr, pinging(20, true)).await;
         let _silent_too = listener.accept().await.unwrap();
         while !watched.is_closed() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -415,12 +417,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_is_watched_whoever_may_still_send_on_its_connection() {
-        let (interval, timeout) = (Duration::from_millis(20), Duration::from_millis(100));
-        let asked = Http2Params {
-            keep_alive: Some(KeepAlive { interval, timeout, while_idle: false }),
-            ..Http2Params::default()
-        };
-        let (client, mut server) = pair(server::Builder::new(), asked).await;
+        let (client, mut server) = pair(server::Builder::new(), pinging(20, false)).await;
         let sent = send(&client, get());
         let (_, respond) = server.accept().await.unwrap().unwrap();
         let _stream = begin(respond);
@@ -435,12 +432,7 @@ mod tests {
 
     #[tokio::test]
     async fn pings_that_are_answered_keep_the_connection() {
-        let (interval, timeout) = (Duration::from_millis(10), Duration::from_millis(100));
-        let asked = Http2Params {
-            keep_alive: Some(KeepAlive { interval, timeout, while_idle: true }),
-            ..Http2Params::default()
-        };
-        let (client, mut server) = pair(server::Builder::new(), asked).await;
+        let (client, mut server) = pair(server::Builder::new(), pinging(10, true)).await;
         let serving = tokio::spawn(async move { while server.accept().await.is_some() {} });
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(!client.is_closed());
